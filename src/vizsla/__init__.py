@@ -1,0 +1,50 @@
+"""Vizsla turns a folder of labelled pictures into a trained, tested and exported vision model.
+
+import vizsla
+from vizsla.api import datasets, evaluations, models, runs
+
+ws = vizsla.open("my-workspace")
+dogs = datasets.create(ws, "dogs", DatasetSpec(source="photos"))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vizsla.api.workspace import Workspace
+    from vizsla.datasets.spec import DatasetSpec
+    from vizsla.errors import VizslaError
+    from vizsla.training.spec import TrainingSpec
+
+__all__ = ["DatasetSpec", "TrainingSpec", "VizslaError", "open"]
+
+_LAZY = {
+    "DatasetSpec": "vizsla.datasets.spec",
+    "TrainingSpec": "vizsla.training.spec",
+    "VizslaError": "vizsla.errors",
+}
+
+
+def open(path: str | Path) -> Workspace:
+    """Open the workspace at `path`, creating it when the folder is missing or empty.
+
+    Raises:
+        InvalidInput: the path is a file, or a folder with other things in it.
+        Conflict: the workspace was last used by a newer Vizsla.
+    """
+    from pathlib import Path
+
+    from vizsla.api.workspace import open_workspace
+
+    return open_workspace(Path(path))
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'vizsla' has no attribute {name!r}")

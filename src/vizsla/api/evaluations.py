@@ -1,0 +1,118 @@
+"""Verbs on evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from vizsla import files, work
+from vizsla.api import workspace
+from vizsla.api.runs import ignore_event
+from vizsla.api.workspace import Workspace
+from vizsla.datasets.dataset import split_arrays
+from vizsla.errors import NotFound
+from vizsla.evaluation.report import Report, read_report
+from vizsla.events import Event
+from vizsla.jobs import launch
+from vizsla.models.card import open_model
+from vizsla.store.queries import Entry
+from vizsla.training.run import find_checkpoint, open_run
+
+WORKER = "vizsla.evaluation.worker"
+
+
+class _Subject(NamedTuple):
+    kind: Literal["run", "model"]
+    entry: Entry
+    folder: Path
+    checkpoint: str
+    dataset_id: str
+
+
+def create(
+    ws: Workspace,
+    subject: str,
+    *,
+    split: str = "test",
+    checkpoint: str = "best",
+    name: str | None = None,
+    on_event: Callable[[Event], None] = ignore_event,
+) -> Report:
+    """Evaluate a run's checkpoint, or a model, on a split of the dataset it was trained on.
+
+    Args:
+        subject: a run or a model, by id, name or beginning of one; a run is looked for first.
+        split: "test", "val" or "train"; the report says what part the split played in training.
+        checkpoint: of a run: "best", "last" or a step. A model has only one.
+
+    Raises:
+        NotFound: there is no such run, model or checkpoint.
+        InvalidInput: the dataset has no pictures in that split.
+    """
+    found = _find(ws, subject, checkpoint)
+    dataset_folder = ws.folder("dataset", found.dataset_id)
+    split_arrays(dataset_folder, split)  # refuses an empty split before a process is started
+    dataset = next(row for row in ws.store.list("dataset") if row.id == found.dataset_id)
+    name = name or ws.store.free_name("evaluation", f"{found.entry.name}-{split}")
+    with workspace.claim(ws, "evaluation", name, parents=[found.entry.id, dataset.id]) as claim:
+        request = {
+            "id": claim.entry.id,
+            "name": name,
+            "kind": found.kind,
+            "subject_folder": str(found.folder),
+            "subject_name": found.entry.name,
+            "checkpoint": found.checkpoint,
+            "dataset_folder": str(dataset_folder),
+            "dataset_name": dataset.name,
+            "split": split,
+        }
+        files.write_json(claim.folder / work.REQUEST, request)
+        process = launch.start(WORKER, claim.folder, claim.lock)
+        launch.finish(process, claim.folder, on_event)
+    workspace.tidy(claim.folder)
+    return read_report(claim.folder)
+
+
+def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
+    try:
+        entry = ws.store.find("run", subject)
+    except NotFound as no_run:
+        try:
+            entry = ws.store.find("model", subject)
+        except NotFound:
+            raise no_run from None
+        folder = ws.folder("model", entry.id)
+        card = open_model(folder)
+        return _Subject("model", entry, folder, str(card.run.checkpoint), card.dataset.id)
+    folder = ws.folder("run", entry.id)
+    step = find_checkpoint(folder, checkpoint).step
+    return _Subject("run", entry, folder, str(step), open_run(folder).dataset.id)
+
+
+def folder(ws: Workspace, reference: str) -> Path:
+    """Where an evaluation lies: `report.html` in it is for people, `report.json` for programs."""
+    return ws.folder("evaluation", ws.store.find("evaluation", reference).id)
+
+
+def get(ws: Workspace, reference: str) -> Report:
+    """The report of the evaluation of this id, name or beginning of one."""
+    return read_report(folder(ws, reference))
+
+
+def of(ws: Workspace, parent_id: str) -> list[Report]:
+    """The reports of all evaluations of a run or model, oldest first."""
+    found = (ws.folder("evaluation", row.id) for row in ws.store.children(parent_id) if row.kind == "evaluation")
+    return [read_report(path) for path in found if (path / workspace.FINAL_FILE["evaluation"]).exists()]
+
+
+def list_all(ws: Workspace) -> list[Report]:
+    """The reports of all evaluations, oldest first."""
+    workspace.sweep(ws)
+    folders = (ws.folder("evaluation", entry.id) for entry in ws.store.list("evaluation"))
+    return [read_report(path) for path in folders if (path / workspace.FINAL_FILE["evaluation"]).exists()]
+
+
+def delete(ws: Workspace, reference: str) -> Entry:
+    """Delete an evaluation."""
+    return workspace.delete(ws, "evaluation", reference)

@@ -1,0 +1,122 @@
+"""Verbs on models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from vizsla import files, work
+from vizsla.api import evaluations, workspace
+from vizsla.api.runs import ignore_event
+from vizsla.api.workspace import Workspace
+from vizsla.errors import InvalidInput
+from vizsla.events import Event
+from vizsla.jobs import launch
+from vizsla.models.card import Card, open_model
+from vizsla.models.predictor import Prediction, Predictor
+from vizsla.store.queries import Entry
+from vizsla.training.run import epochs, find_checkpoint, open_run
+
+WORKER = "vizsla.models.worker"
+
+
+def export(
+    ws: Workspace,
+    run: str,
+    *,
+    name: str | None = None,
+    checkpoint: str = "best",
+    on_event: Callable[[Event], None] = ignore_event,
+) -> Card:
+    """Make a model of a run's checkpoint: a folder with its card, weights and a checked ONNX graph.
+
+    Args:
+        checkpoint: "best", "last" or a step.
+
+    Raises:
+        ExportFailed: torch and ONNX do not agree, or torch cannot make the graph.
+        NotFound: the run has no such checkpoint.
+    """
+    parent = ws.store.find("run", run)
+    run_folder = ws.folder("run", parent.id)
+    facts = open_run(run_folder)
+    step = find_checkpoint(run_folder, checkpoint).step
+    name = name or ws.store.free_name("model", parent.name)
+    with workspace.claim(ws, "model", name, parents=[parent.id]) as claim:
+        request = {
+            "id": claim.entry.id,
+            "name": name,
+            "created_at": claim.entry.created_at,
+            "run_folder": str(run_folder),
+            "dataset_folder": str(ws.folder("dataset", facts.dataset.id)),
+            "checkpoint": str(step),
+            "figures": _figures(ws, parent.id, run_folder, step),
+        }
+        files.write_json(claim.folder / work.REQUEST, request)
+        process = launch.start(WORKER, claim.folder, claim.lock)
+        launch.finish(process, claim.folder, on_event)
+    workspace.tidy(claim.folder)
+    return open_model(claim.folder)
+
+
+def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int) -> list[dict[str, object]]:
+    """The headline figures of one checkpoint: its validation, and every evaluation that was made of it."""
+    found: list[dict[str, object]] = [
+        {
+            "split": "val",
+            "role": "chose the checkpoint",
+            "accuracy": epoch["val_accuracy"],
+            "evaluation": None,
+        }
+        for epoch in epochs(run_folder)
+        if epoch["step"] == step and epoch["val_accuracy"]
+    ]
+    for report in evaluations.of(ws, run_id):
+        if report.subject.checkpoint == step:
+            accuracy = report.headline["accuracy"]
+            found.append(
+                {
+                    "split": report.split,
+                    "role": report.split_role,
+                    "accuracy": json.loads(accuracy.model_dump_json()),
+                    "evaluation": report.id,
+                }
+            )
+    return found
+
+
+def predict(ws: Workspace, model: str, pictures: Sequence[Path | bytes], *, top: int = 5) -> Iterator[Prediction]:
+    """Classify pictures with a model; one that cannot be read fails alone.
+
+    Args:
+        model: id, name or beginning of one, or the path of a model folder from anywhere.
+        top: how many classes each prediction names.
+    """
+    if not pictures:
+        raise InvalidInput("There is no picture to classify.", remedy="Name one or more picture files.")
+    return _predictor(ws, model).predict(pictures, top=top)
+
+
+def _predictor(ws: Workspace, model: str) -> Predictor:
+    path = Path(model)
+    if "/" in model and path.is_dir():
+        return Predictor(path)
+    return Predictor(ws.folder("model", ws.store.find("model", model).id))
+
+
+def get(ws: Workspace, reference: str) -> Card:
+    """The card of the model of this id, name or beginning of one."""
+    return open_model(ws.folder("model", ws.store.find("model", reference).id))
+
+
+def list_all(ws: Workspace) -> list[Card]:
+    """All models, oldest first."""
+    workspace.sweep(ws)
+    folders = (ws.folder("model", entry.id) for entry in ws.store.list("model"))
+    return [open_model(folder) for folder in folders if (folder / workspace.FINAL_FILE["model"]).exists()]
+
+
+def delete(ws: Workspace, reference: str) -> Entry:
+    """Delete a model; refused while evaluations were made from it."""
+    return workspace.delete(ws, "model", reference)

@@ -1,0 +1,170 @@
+"""`vizsla dataset`: build, list, show and delete datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+import vizsla
+from vizsla.api import datasets
+from vizsla.cli.options import Common, make, with_options
+from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.progress import Bars
+from vizsla.datasets.dataset import Dataset
+from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.stats import Copies, Statistics
+from vizsla.images.preprocess import parse_size
+
+app = App(name="dataset", help="Build, list, show and delete datasets.")
+
+SPLITS = ("train", "val", "test")
+CLASSES_SHOWN = 40
+REASONS_SHOWN = 10
+
+
+@app.command
+@with_options(DatasetSpec, skip=("source", "width", "height"))
+def create(
+    name: str,
+    path: Path,
+    /,
+    *,
+    options: dict[str, Any],
+    size: Annotated[
+        str, Parameter(help="Size of the stored pictures in px: 224, or 320x240 (width x height).")
+    ] = "256",
+    common: Common = Common(),
+) -> None:
+    """Build a dataset from a folder with one sub-folder a class, or with train/, val/ and test/ folders of those.
+
+    Args:
+        name: Name of the dataset.
+        path: The folder of pictures.
+    """
+    width, height = parse_size(size)
+    spec = make(DatasetSpec, source=path, width=width, height=height, **options)
+    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+        dataset = datasets.create(ws, name, spec, progress=bars.stage)
+    if common.json:
+        print_json(dataset)
+        return
+    show_dataset(dataset)
+    next_step(f"vizsla train {name}", "Train a network on it:")
+
+
+@app.command(name="list")
+def list_(*, common: Common = Common()) -> None:
+    """List all datasets."""
+    with vizsla.open(common.workspace) as ws:
+        found = datasets.list_all(ws)
+    if common.json:
+        print_json(found)
+    elif not found:
+        out.print("There are no datasets yet.")
+        next_step("vizsla dataset create NAME FOLDER", "Build one from a folder with one sub-folder a class:")
+    else:
+        rows = [
+            (safe(d.name), d.id, len(d.labels), *(f"{_total(d, s):,}" for s in SPLITS), _shape(d), d.created_at[:10])
+            for d in found
+        ]
+        columns = ("name", "id", "classes", *SPLITS, "pictures", "made")
+        out.print(table(columns, rows, right=("classes", *SPLITS)))
+
+
+@app.command
+def show(name: str, /, *, common: Common = Common()) -> None:
+    """Show a dataset: its classes, splits and what was rejected.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        dataset = datasets.get(ws, name)
+        folder = ws.folder("dataset", dataset.id)
+    if common.json:
+        print_json(dataset)
+        return
+    show_dataset(dataset)
+    out.print(f"\n[dim]in[/] {safe(folder)}", soft_wrap=True)
+
+
+@app.command
+def delete(name: str, /, *, common: Common = Common()) -> None:
+    """Delete a dataset; refused while runs were made from it. The pictures that it was built from stay.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        entry = datasets.delete(ws, name)
+    if common.json:
+        print_json({"deleted": entry.id})
+    else:
+        out.print(f"Deleted the dataset {safe(entry.name)} ({entry.id}).")
+
+
+def show_dataset(dataset: Dataset) -> None:
+    """Print a dataset: counts that reconcile, classes by split, what was rejected, and what to beware of."""
+    statistics = dataset.statistics
+    out.print(f"\n[bold]{safe(dataset.name)}[/]  [dim]{dataset.id}[/]")
+    pairs: list[tuple[str, object]] = [
+        ("pictures", f"{dataset.found:,} found = {dataset.used:,} used + {dataset.rejected:,} rejected"),
+        ("stored as", _shape(dataset)),
+        ("fingerprint", dataset.fingerprint[:16]),
+    ]
+    out.print(facts(pairs))
+    _print_classes(dataset)
+    if dataset.rejected_reasons:
+        reasons = sorted(dataset.rejected_reasons.items(), key=lambda item: -item[1])
+        out.print(
+            table(("rejected because", "files"), [(safe(r), n) for r, n in reasons[:REASONS_SHOWN]], right=("files",))
+        )
+        if len(reasons) > REASONS_SHOWN:
+            out.print(f"[dim]… and {len(reasons) - REASONS_SHOWN} other reasons: images.parquet has one row a file.[/]")
+    for text in _cautions(statistics):
+        out.print(f"[yellow]Note:[/] {text}", soft_wrap=True)
+
+
+def _print_classes(dataset: Dataset) -> None:
+    rows: list[tuple[object, ...]] = [
+        (safe(label), *(f"{dataset.counts.get(split, {}).get(label, 0):,}" for split in SPLITS))
+        for label in dataset.labels[:CLASSES_SHOWN]
+    ]
+    if len(dataset.labels) > CLASSES_SHOWN:
+        rows.append((f"[dim]… {len(dataset.labels) - CLASSES_SHOWN:,} more classes[/]", "", "", ""))
+    rows.append((f"[bold]{len(dataset.labels):,} classes[/]", *(f"[bold]{_total(dataset, s):,}[/]" for s in SPLITS)))
+    out.print(table(("class", *SPLITS), rows, right=SPLITS))
+
+
+def _cautions(statistics: Statistics) -> list[str]:
+    """What to beware of, in words; each with an example to look at."""
+    copies, conflicts, leaks = statistics.duplicates, statistics.conflicting, statistics.leaked
+    found = []
+    if copies.count:
+        found.append(f"{copies.count:,} pictures are there more than once, such as {_example(copies)}.")
+    if conflicts.count:
+        found.append(
+            f"{conflicts.count:,} pictures stand under more than one class, of which one at most is right: "
+            f"{_example(conflicts)}."
+        )
+    if leaks.count:
+        found.append(
+            f"{leaks.count:,} pictures are in more than one split, so figures measured there flatter: "
+            f"{_example(leaks)}."
+        )
+    return found
+
+
+def _example(copies: Copies) -> str:
+    return " = ".join(safe(path) for path in copies.examples[0][:3])
+
+
+def _total(dataset: Dataset, split: str) -> int:
+    return sum(dataset.counts.get(split, {}).values())
+
+
+def _shape(dataset: Dataset) -> str:
+    p = dataset.preprocess
+    return f"{p.width} x {p.height} px {'grey' if p.channels == 1 else 'colour'}, {p.resize}"

@@ -1,0 +1,133 @@
+"""`vizsla evaluate` and `vizsla evaluation`: measure runs and models, list, show and delete the reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+import vizsla
+from vizsla.api import evaluations
+from vizsla.cli.options import Common
+from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
+from vizsla.cli.progress import Bars
+from vizsla.evaluation.report import Report
+
+app = App(name="evaluation", help="List, show and delete evaluations.")
+
+TITLES = {
+    "accuracy": "accuracy",
+    "top5": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auc": "area under the ROC curve",
+}
+WORST_SHOWN = 5
+
+
+def evaluate(
+    subject: str,
+    /,
+    *,
+    split: Annotated[Literal["train", "val", "test"], Parameter(help="The pictures to measure on.")] = "test",
+    checkpoint: Annotated[str, Parameter(help="Of a run: best, last or a step.")] = "best",
+    name: Annotated[str | None, Parameter(help="Name of the evaluation. Default: made of subject and split.")] = None,
+    common: Common = Common(),
+) -> None:
+    """Measure a run or a model on a split of its dataset: figures with intervals, mistakes, and a report to look at.
+
+    Args:
+        subject: Id or name of a run or a model, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        with Bars(quiet=common.json) as bars:
+            report = evaluations.create(ws, subject, split=split, checkpoint=checkpoint, name=name, on_event=bars.event)
+        folder = evaluations.folder(ws, report.id)
+    if common.json:
+        print_json(report)
+        return
+    show_report(report, folder)
+    if report.subject.kind == "run":
+        next_step(f"vizsla model export {report.subject.name}", "Make a model of it, to use anywhere:")
+
+
+@app.command(name="list")
+def list_(*, common: Common = Common()) -> None:
+    """List all evaluations."""
+    with vizsla.open(common.workspace) as ws:
+        found = evaluations.list_all(ws)
+    if common.json:
+        print_json(found)
+    elif not found:
+        out.print("There are no evaluations yet.")
+        next_step("vizsla evaluate RUN --split test", "Measure a run:")
+    else:
+        rows = [
+            (
+                safe(r.name),
+                r.id,
+                safe(r.subject.name),
+                r.split,
+                r.num_pictures,
+                percent(r.headline["accuracy"].model_dump()),
+            )
+            for r in found
+        ]
+        columns = ("name", "id", "of", "split", "pictures", "accuracy (95 %)")
+        out.print(table(columns, rows, right=("pictures",)))
+
+
+@app.command
+def show(name: str, /, *, common: Common = Common()) -> None:
+    """Show an evaluation: figures with their intervals, the worst classes, and where the report lies.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        report = evaluations.get(ws, name)
+        folder = evaluations.folder(ws, name)
+    if common.json:
+        print_json(report)
+    else:
+        show_report(report, folder)
+
+
+@app.command
+def delete(name: str, /, *, common: Common = Common()) -> None:
+    """Delete an evaluation.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        entry = evaluations.delete(ws, name)
+    if common.json:
+        print_json({"deleted": entry.id})
+    else:
+        out.print(f"Deleted the evaluation {safe(entry.name)} ({entry.id}).")
+
+
+def show_report(report: Report, folder: Path) -> None:
+    """Print what an evaluation found."""
+    out.print(f"\n[bold]{safe(report.subject.name)}[/] on [bold]{safe(report.dataset.name)}[/]  [dim]{report.id}[/]")
+    out.print(
+        f"{report.num_pictures:,} pictures of the {report.split} split ({report.split_role}), "
+        f"checkpoint of step {report.subject.checkpoint}, {seconds(report.seconds)}\n"
+    )
+    figures = [(TITLES.get(key, key), percent(figure.model_dump())) for key, figure in report.headline.items()]
+    out.print(facts([*figures, ("calibration error", f"{report.calibration_error:.3f}")]))
+    out.print("[dim]in brackets: 95 % interval[/]")
+    seen = [c for c in report.per_class if c.support and c.f1 is not None]
+    worst = sorted(seen, key=lambda c: c.f1 or 0.0)[:WORST_SHOWN]
+    rows = [(safe(c.label), *map(_share, (c.precision, c.recall, c.f1)), c.support) for c in worst]
+    columns = ("weakest classes", "precision", "recall", "F1", "pictures")
+    out.print(table(columns, rows, right=columns[1:]))
+    for warning in report.warnings:
+        out.print(f"[yellow]Note:[/] {safe(warning)}", soft_wrap=True)
+    out.print(f"[dim]report to look at:[/] {safe(folder / 'report.html')}", soft_wrap=True)
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -1,0 +1,80 @@
+"""The entry point: the commands, and how errors are printed. Commands are imported only when they are used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from vizsla.errors import VizslaError
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_STOPPED = 130  # as a shell reports a command that Ctrl-C ended
+
+app = App(
+    name="vizsla",
+    help="Turn a folder of labelled pictures into a trained, tested and exported vision model.",
+    version=lambda: version("vizsla"),
+    help_on_error=False,
+)
+app.command("vizsla.cli.quickstart:quickstart", help="Train on 5,000 digits, from pictures to a model.")
+app.command("vizsla.cli.dataset:app", name="dataset", help="Build, list, show and delete datasets.")
+app.command("vizsla.cli.run:train", name="train", help="Train a network on a dataset.")
+app.command("vizsla.cli.run:app", name="run", help="List, show, resume, stop and delete runs.")
+app.command("vizsla.cli.evaluation:evaluate", name="evaluate", help="Measure a run or a model on a split.")
+app.command("vizsla.cli.evaluation:app", name="evaluation", help="List, show and delete evaluations.")
+app.command("vizsla.cli.model:app", name="model", help="Export, list, show and delete models.")
+app.command("vizsla.cli.model:predict", name="predict", help="Classify pictures with a model.")
+app.command("vizsla.cli.network:app", name="network", help="List and show networks.")
+
+
+def main() -> NoReturn:
+    """Run the command in `sys.argv` and exit with its status."""
+    # A container is stopped by SIGTERM; it should end in a checkpoint, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = app(exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _print_error({"kind": "usage", "what": _one_line(error), "where": "", "remedy": _help_for(error)})
+        status = EXIT_USAGE
+    except VizslaError as error:
+        _print_error(error.as_dict())
+        status = EXIT_ERROR
+    except KeyboardInterrupt:
+        print("Stopped; nothing half-made is left behind.", file=sys.stderr)
+        status = EXIT_STOPPED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _one_line(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _help_for(error: CycloptsError) -> str:
+    chain = " ".join(("vizsla", *(error.command_chain or ())))
+    return f"See: {chain} --help"
+
+
+def _print_error(fields: dict[str, str]) -> None:
+    """Print an error for people, on standard error; or as one JSON document, on standard output, for `--json`."""
+    if "--json" in sys.argv:
+        print(json.dumps({"error": fields}, ensure_ascii=False, indent=2))
+        return
+    from vizsla.cli.output import print_error
+
+    print_error(fields)

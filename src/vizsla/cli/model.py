@@ -1,0 +1,157 @@
+"""`vizsla model` and `vizsla predict`: export, list, show and delete models, and classify pictures with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+import vizsla
+from vizsla.api import models
+from vizsla.cli.options import Common
+from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
+from vizsla.cli.progress import Bars
+from vizsla.models.card import Card
+from vizsla.models.predictor import Prediction
+
+app = App(name="model", help="Export, list, show and delete models.")
+
+BAR_WIDTH = 24
+
+
+@app.command
+def export(
+    run: str,
+    /,
+    *,
+    name: Annotated[str | None, Parameter(help="Name of the model. Default: made of the run's.")] = None,
+    checkpoint: Annotated[str, Parameter(help="best, last or a step.")] = "best",
+    common: Common = Common(),
+) -> None:
+    """Make a model of a run: a folder with weights, a checked ONNX graph and a card, to copy and use anywhere.
+
+    Args:
+        run: Id or name of the run, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        with Bars(quiet=common.json) as bars:
+            card = models.export(ws, run, name=name, checkpoint=checkpoint, on_event=bars.event)
+        folder = ws.folder("model", card.id)
+    if common.json:
+        print_json(card)
+        return
+    show_card(card, folder)
+    next_step(f"vizsla predict {card.name} PHOTO", "Classify pictures with it:")
+
+
+@app.command(name="list")
+def list_(*, common: Common = Common()) -> None:
+    """List all models."""
+    with vizsla.open(common.workspace) as ws:
+        found = models.list_all(ws)
+    if common.json:
+        print_json(found)
+    elif not found:
+        out.print("There are no models yet.")
+        next_step("vizsla model export RUN", "Make one of a run:")
+    else:
+        rows = [
+            (safe(c.name), c.id, safe(c.network), len(c.labels), safe(c.run.name), c.created_at[:10]) for c in found
+        ]
+        out.print(table(("name", "id", "network", "classes", "of run", "made"), rows, right=("classes",)))
+
+
+@app.command
+def show(name: str, /, *, common: Common = Common()) -> None:
+    """Show the card of a model: figures, lineage, licence of its weights, and where it lies.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        card = models.get(ws, name)
+        folder = ws.folder("model", card.id)
+    if common.json:
+        print_json(card)
+    else:
+        show_card(card, folder)
+
+
+@app.command
+def delete(name: str, /, *, common: Common = Common()) -> None:
+    """Delete a model; refused while evaluations were made from it.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        entry = models.delete(ws, name)
+    if common.json:
+        print_json({"deleted": entry.id})
+    else:
+        out.print(f"Deleted the model {safe(entry.name)} ({entry.id}).")
+
+
+def predict(
+    model: str,
+    /,
+    *pictures: Path,
+    top: Annotated[int, Parameter(help="How many classes to name for each picture.")] = 5,
+    common: Common = Common(),
+) -> int:
+    """Classify pictures with a model. The exit status is 1 when a picture could not be read.
+
+    Args:
+        model: Id or name of a model, or the beginning of one, or the path of a model folder.
+        pictures: Picture files.
+    """
+    with vizsla.open(common.workspace) as ws:
+        found = list(models.predict(ws, model, pictures, top=top))
+    if common.json:
+        print_json([_as_json(prediction) for prediction in found])
+    else:
+        for prediction in found:
+            print_prediction(prediction)
+    return int(any(prediction.error for prediction in found))
+
+
+def print_prediction(prediction: Prediction) -> None:
+    """Print the classes that a model sees in a picture, as bars."""
+    out.print(f"\n[bold]{safe(prediction.picture)}[/]", soft_wrap=True)
+    if prediction.error:
+        out.print(f"  [red]{safe(prediction.error.what)}[/]")
+    for score in prediction.scores:
+        bar = "█" * round(score.probability * BAR_WIDTH)
+        out.print(
+            f"  {100 * score.probability:5.1f} %  [cyan]{bar:<{BAR_WIDTH}}[/]  {safe(score.label)}", soft_wrap=True
+        )
+
+
+def _as_json(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "picture": prediction.picture,
+        "scores": [score._asdict() for score in prediction.scores],
+        "error": prediction.error.as_dict() if prediction.error else None,
+    }
+
+
+def show_card(card: Card, folder: Path) -> None:
+    """Print the card of a model."""
+    out.print(f"\n[bold]{safe(card.name)}[/]  [dim]{card.id}[/]")
+    pre = card.preprocess
+    pairs: list[tuple[str, object]] = [
+        ("network", f"{safe(card.network)}, {card.num_parameters:,} parameters, {len(card.labels):,} classes"),
+        ("takes", f"{pre.width} x {pre.height} px {'grey' if pre.channels == 1 else 'colour'} pictures, {pre.resize}"),
+        ("made of", f"run {safe(card.run.name)} at step {card.run.checkpoint}, dataset {safe(card.dataset.name)}"),
+        ("weights' licence", safe(card.weights.licence) if card.weights else "trained from scratch: yours"),
+    ]
+    for figure in card.figures:
+        accuracy = figure["accuracy"]
+        text = f"{percent(accuracy)} on {accuracy['num_pictures']:,} {figure['split']} pictures ({figure['role']})"
+        pairs.append(("accuracy", text))
+    parity = card.parity
+    seen = f"{parity.num_pictures} {parity.split} pictures"
+    text = f"torch and ONNX differ by at most {parity.largest_difference:.1e} on {seen}"
+    pairs += [("checked", text), ("lies in", safe(folder))]
+    out.print(facts(pairs))

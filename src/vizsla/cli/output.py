@@ -1,0 +1,94 @@
+"""What the terminal shows: tables, figures with their interval, errors. Text from outside is made harmless first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+STATE_STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "lost": "red"}
+
+
+def safe(text: object) -> str:
+    """Text for rich: without markup, and with control characters (which could drive the terminal) spelled out."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return escape(shown)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document: pydantic models, dataclass-like mappings, lists and plain values."""
+    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def print_error(fields: Mapping[str, str]) -> None:
+    """Print an expected error: what, where, and what to do."""
+    err.print(f"[bold red]Error:[/] {safe(fields['what'])}", soft_wrap=True)
+    if fields["where"]:
+        err.print(f"  in {safe(fields['where'])}", style="dim", soft_wrap=True)
+    for line in fields["remedy"].splitlines():
+        err.print(f"  {safe(line)}", soft_wrap=True)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
+    """A calm table. Cells are markup already: pass text from outside through `safe`."""
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(str(cell) for cell in row))
+    return made
+
+
+def facts(pairs: Sequence[tuple[str, object]]) -> Table:
+    """Two columns: what, and its value."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="dim")
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, str(value))
+    return made
+
+
+def percent(figure: Mapping[str, Any]) -> str:
+    """A figure with its interval: `97.3 % (96.2 to 98.1)`."""
+    return f"{100 * figure['value']:.1f} % ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"
+
+
+def seconds(value: float) -> str:
+    """A length of time for people: `8.4 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value < 99.5:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def state(name: str) -> str:
+    """The state of a run, in its colour."""
+    return f"[{STATE_STYLES[name]}]{name}[/]"
+
+
+def next_step(command: str, why: str) -> None:
+    """Say what to type next."""
+    out.print(f"\n[dim]{why}[/]\n  [bold]{safe(command)}[/]", soft_wrap=True)

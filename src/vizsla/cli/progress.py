@@ -1,0 +1,101 @@
+"""Progress bars on standard error, fed by stages and by the events of workers."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from vizsla.cli.output import err, percent, safe
+from vizsla.events import Event
+
+
+class Bars:
+    """One bar a stage. Quiet when the output is for programs."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._progress = Progress(
+            TextColumn("[bold]{task.description:<24}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=err,
+            disable=quiet,
+            transient=False,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._epochs = 0
+        self._total_steps = 0
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def stage(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` are done in a stage."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(safe(stage), total=total, note="")
+        self._progress.update(self._tasks[stage], completed=done, total=total, note=note)
+
+    def event(self, event: Event) -> None:
+        """Show an event of a worker."""
+        show = {
+            "progress": self._on_progress,
+            "notice": self._on_notice,
+            "started": self._on_started,
+            "resumed": self._on_resumed,
+            "step": self._on_step,
+            "epoch": self._on_epoch,
+        }.get(event["event"])
+        if show is not None and not self._quiet:
+            show(event)
+
+    def plan(self, total_steps: int, epochs: int) -> None:
+        """Say how long the training is, when it goes on and its `started` event lies in the past."""
+        self._total_steps, self._epochs = total_steps, epochs
+
+    def _on_progress(self, event: Event) -> None:
+        self.stage(event["stage"], event["done"], event["total"])
+
+    def _on_notice(self, event: Event) -> None:
+        self._progress.print(f"[yellow]{safe(event['text'])}[/]")
+
+    def _on_started(self, event: Event) -> None:
+        self.plan(event["total_steps"], event["epochs"])
+
+    def _on_resumed(self, event: Event) -> None:
+        self._progress.print(f"Goes on from step {event['step']} (it was {event['after']}).")
+
+    def _on_step(self, event: Event) -> None:
+        note = f"[dim]loss {event['loss']:.3f}, {event['pictures_per_s']:,.0f} pictures/s[/]"
+        self.stage("train", event["step"], self._total_steps, note)
+
+    def _on_epoch(self, event: Event) -> None:
+        self._progress.print(epoch_line(event, self._epochs))
+
+
+def epoch_line(event: dict[str, Any], epochs: int) -> str:
+    """One line about an epoch, with the accuracy on the validation split and its interval."""
+    start = f"epoch {event['epoch']:>{len(str(epochs))}}/{epochs}   train loss {event['train_loss']:.4f}"
+    if not event["val_accuracy"]:
+        return f"{start}   [dim]no validation split[/]"
+    best = "   [green]best so far[/]" if event["best_epoch"] == event["epoch"] else ""
+    accuracy = f"accuracy {percent(event['val_accuracy'])} on {event['val_accuracy']['num_pictures']:,} val pictures"
+    return f"{start}   val loss {event['val_loss']:.4f}   {accuracy}{best}"

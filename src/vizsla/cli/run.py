@@ -1,0 +1,183 @@
+"""`vizsla train` and `vizsla run`: train, list, show, resume, stop and delete runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+import vizsla
+from vizsla.api import runs
+from vizsla.api.runs import RunStatus
+from vizsla.cli.options import Common, make, with_options
+from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
+from vizsla.cli.progress import Bars, epoch_line
+from vizsla.training.spec import TrainingSpec
+
+app = App(name="run", help="List, show, resume, stop and delete runs.")
+
+EXIT_STOPPED = 130
+EPOCHS_SHOWN = 30
+
+
+@with_options(TrainingSpec)
+def train(
+    dataset: str,
+    /,
+    *,
+    options: dict[str, Any],
+    name: Annotated[str | None, Parameter(help="Name of the run. Default: made of dataset and network.")] = None,
+    common: Common = Common(),
+) -> int:
+    """Train a network on a dataset. Ctrl-C stops at a checkpoint; `vizsla run resume` goes on from it.
+
+    Args:
+        dataset: Id or name of the dataset, or the beginning of one.
+    """
+    spec = make(TrainingSpec, **options)
+    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+        status = runs.start(ws, dataset, spec, name=name, on_event=bars.event)
+    return _finished(status, common)
+
+
+@app.command
+def resume(name: str, /, *, common: Common = Common()) -> int:
+    """Go on with a run that was stopped, failed or lost, from its last checkpoint.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+        before = runs.get(ws, name).run
+        bars.plan(before.total_steps, before.spec.epochs or 0)
+        status = runs.resume(ws, name, on_event=bars.event)
+    return _finished(status, common)
+
+
+@app.command(name="list")
+def list_(*, common: Common = Common()) -> None:
+    """List all runs."""
+    with vizsla.open(common.workspace) as ws:
+        found = runs.list_all(ws)
+    if common.json:
+        print_json([as_json(status) for status in found])
+    elif not found:
+        out.print("There are no runs yet.")
+        next_step("vizsla train DATASET", "Train a network on a dataset:")
+    else:
+        columns = ("name", "id", "dataset", "network", "state", "epoch", "val accuracy (95 %)", "pictures", "time")
+        out.print(table(columns, [_row(status) for status in found], right=("epoch", "pictures", "time")))
+
+
+@app.command
+def show(name: str, /, *, common: Common = Common()) -> None:
+    """Show a run: its settings, its epochs and where it lies.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        status = runs.get(ws, name)
+        epochs = runs.epochs(ws, status.run.id)
+    if common.json:
+        print_json(as_json(status) | {"epochs": epochs})
+        return
+    show_run(status)
+    shown = epochs[-EPOCHS_SHOWN:]
+    if len(shown) < len(epochs):
+        out.print(f"[dim]… {len(epochs) - len(shown)} epochs before[/]")
+    for epoch in shown:
+        out.print(epoch_line(epoch, status.run.spec.epochs or 0), soft_wrap=True)
+    if status.progress.state in ("stopped", "failed", "lost"):
+        next_step(f"vizsla run resume {status.run.name}", "Go on from its last checkpoint:")
+
+
+@app.command
+def stop(name: str, /, *, common: Common = Common()) -> None:
+    """Ask a running run to stop at a checkpoint.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        status = runs.stop(ws, name)
+    if common.json:
+        print_json({"stopping": status.run.id})
+    else:
+        out.print(f"Asked the run {safe(status.run.name)} to stop at a checkpoint.")
+
+
+@app.command
+def delete(name: str, /, *, common: Common = Common()) -> None:
+    """Delete a run with its checkpoints; refused while models or evaluations were made from it.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws:
+        entry = runs.delete(ws, name)
+    if common.json:
+        print_json({"deleted": entry.id})
+    else:
+        out.print(f"Deleted the run {safe(entry.name)} ({entry.id}).")
+
+
+def as_json(status: RunStatus) -> dict[str, Any]:
+    """A run and its progress as one JSON object."""
+    return {
+        "run": status.run.model_dump(mode="json"),
+        "progress": status.progress._asdict(),
+        "folder": str(status.folder),
+    }
+
+
+def show_run(status: RunStatus) -> None:
+    """Print a run: what was trained on what, how, and what came of it."""
+    run, progress = status.run, status.progress
+    spec = run.spec
+    out.print(f"\n[bold]{safe(run.name)}[/]  [dim]{run.id}[/]  {state(progress.state)}")
+    epoch = progress.last_epoch["epoch"] if progress.last_epoch else 0
+    source = safe(run.weights.source) if run.weights else "none: trained from scratch"
+    rate = f"{spec.optimizer}, learning rate {spec.learning_rate:g}, {spec.schedule}"
+    pairs: list[tuple[str, object]] = [
+        ("dataset", f"{safe(run.dataset.name)}, {run.num_train:,} train + {run.num_val:,} val pictures"),
+        ("network", f"{safe(spec.net)}, {run.num_parameters:,} parameters, tuned: {spec.tune}"),
+        ("pretrained weights", source),
+        ("settings", f"batch {spec.batch_size}, {rate}, seed {spec.seed}"),
+        ("device", f"{run.device}, {run.precision} ({run.precision_reason})"),
+        ("progress", f"epoch {epoch} of {spec.epochs}, {seconds(progress.elapsed_s)}"),
+        ("lies in", safe(status.folder)),
+    ]
+    out.print(facts(pairs))
+    if progress.error:
+        out.print(f"[red]Failed:[/] {safe(progress.error['what'])} {safe(progress.error['remedy'])}", soft_wrap=True)
+
+
+def _finished(status: RunStatus, common: Common) -> int:
+    if common.json:
+        print_json(as_json(status))
+    elif status.progress.state == "stopped":
+        err.print("Stopped at a checkpoint.")
+        next_step(f"vizsla run resume {status.run.name}", "Go on from it:")
+    else:
+        show_run(status)
+        split = "test" if status.run.num_val else "train"
+        next_step(f"vizsla evaluate {status.run.name} --split {split}", "Measure it on pictures it has not seen:")
+    return EXIT_STOPPED if status.progress.state == "stopped" else 0
+
+
+def _row(status: RunStatus) -> tuple[object, ...]:
+    run, progress = status.run, status.progress
+    last = progress.last_epoch
+    accuracy = percent(last["val_accuracy"]) if last and last["val_accuracy"] else "–"
+    return (
+        safe(run.name),
+        run.id,
+        safe(run.dataset.name),
+        safe(run.spec.net),
+        state(progress.state),
+        f"{last['epoch'] if last else 0}/{run.spec.epochs}",
+        accuracy,
+        f"{run.num_val:,}",
+        seconds(progress.elapsed_s),
+    )

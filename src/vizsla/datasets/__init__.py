@@ -1,0 +1,1 @@
+"""Datasets: from folders of labelled pictures to divided, checked pixels on disk."""

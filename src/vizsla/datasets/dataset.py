@@ -1,0 +1,165 @@
+"""A built dataset: what `dataset.json` says, and how to read the rest of its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vizsla import files
+from vizsla.datasets.scan import SPLITS, Split
+from vizsla.datasets.spec import DatasetSpec, Encoding
+from vizsla.datasets.stats import Statistics
+from vizsla.errors import InvalidInput, NotFound, did_you_mean
+from vizsla.images.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT: Literal["vizsla.dataset/1"] = "vizsla.dataset/1"
+
+
+class Dataset(BaseModel):
+    """A finished dataset; the content of `dataset.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.dataset/1"] = FORMAT
+    id: str
+    name: str
+    created_at: str = Field(description="When it was finished; ISO 8601, UTC.")
+    spec: DatasetSpec
+    preprocess: Preprocess
+    encoding: Encoding = Field(description="How the pixels are kept.")
+    labels: list[str] = Field(description="The class names; a label's number is its place here.")
+    counts: dict[Split, dict[str, int]] = Field(description="Pictures by split and label, zeros included.")
+    found: int = Field(description="Files found: used and rejected.")
+    used: int
+    rejected: int
+    rejected_reasons: dict[str, int] = Field(description="Rejected files by reason, the most frequent first.")
+    fingerprint: str = Field(description="SHA-256 of the preprocessing and of each picture's label, split and content.")
+    statistics: Statistics
+    vizsla_version: str
+
+
+class SplitArrays(NamedTuple):
+    """The pictures of a split: places in the pixel store, numbers of the labels, paths relative to their folder."""
+
+    indices: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    paths: list[str]
+
+
+class Labelled(NamedTuple):
+    """What the fingerprint knows of a picture."""
+
+    label: str
+    split: Split
+    sha256: str
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Read `dataset.json`.
+
+    Raises:
+        NotFound: there is no such folder.
+        InvalidInput: the dataset is unfinished, or of a format that this version does not know.
+    """
+    path = folder / "dataset.json"
+    if not folder.is_dir():
+        raise NotFound("There is no such dataset.", where=str(folder))
+    if not path.exists():
+        raise InvalidInput(
+            "The dataset is unfinished.", where=str(folder), remedy="Wait until it is built, or build it again."
+        )
+    content = files.read_json(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InvalidInput(
+            f"This version reads the format {FORMAT}, not {found!r}.",
+            where=str(path),
+            remedy="Use the version of Vizsla that wrote it, or build the dataset again.",
+        )
+    try:
+        return Dataset.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise InvalidInput(
+            f"The file is damaged: {field}: {first['msg']}.", where=str(path), remedy="Build the dataset again."
+        ) from None
+
+
+def read_images(folder: Path, split: str | None = None) -> pa.Table:
+    """The rows of `images.parquet`: all files that were found, or the used ones of a split.
+
+    Raises:
+        InvalidInput: the split is unknown or empty.
+    """
+    import pyarrow.parquet as pq
+
+    dataset = open_dataset(folder)
+    if split is not None:
+        _require_split(dataset, split)
+    filters = None if split is None else [("split", "=", split)]
+    # Not as a data set of several files: a folder name such as "split=val" above would become a column.
+    return pq.read_table(folder / "images.parquet", filters=filters, partitioning=None)
+
+
+def split_arrays(folder: Path, split: str) -> SplitArrays:
+    """The pictures of a split, in the order of their paths.
+
+    Raises:
+        InvalidInput: the split is unknown or empty.
+    """
+    table = read_images(folder, split)
+    number = {label: place for place, label in enumerate(open_dataset(folder).labels)}
+    labels = [number[label] for label in table["label"].to_pylist()]
+    return SplitArrays(
+        np.asarray(table["index"].to_numpy(), dtype=np.int64),
+        np.array(labels, dtype=np.int64),
+        table["path"].to_pylist(),
+    )
+
+
+def _require_split(dataset: Dataset, split: str) -> None:
+    there = [name for name in SPLITS if any(dataset.counts.get(name, {}).values())]
+    if split in there:
+        return
+    known = f"The dataset {dataset.name!r} has {_and(there)}."
+    if split in SPLITS:
+        raise InvalidInput(
+            f"The {split} split is empty.",
+            where=dataset.name,
+            remedy=f"{known} Build it again with --{split}-percent 20, or with --{split}-folder.",
+        )
+    raise InvalidInput(
+        f"There is no split {split!r}.", where=dataset.name, remedy=f"{known} {did_you_mean(split, SPLITS)}".strip()
+    )
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def fingerprint(preprocess: Preprocess, pictures: Iterable[Labelled]) -> str:
+    """A SHA-256 that two datasets share if they hold the same pictures alike; paths and machines do not matter."""
+    digest = hashlib.sha256(json.dumps(preprocess.model_dump(), sort_keys=True).encode())
+    for picture in sorted(pictures):
+        digest.update(json.dumps(picture).encode())
+    return digest.hexdigest()
+
+
+def version() -> str:
+    """The version of Vizsla that is installed."""
+    try:
+        return importlib.metadata.version("vizsla")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,56 @@
+"""The rows of `images.parquet`: each file that was found, where it went, or why it was rejected."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from vizsla import files
+from vizsla.datasets.scan import Root, Split
+
+# Column by column, the Arrow types; each column may be null.
+COLUMNS = {
+    "root": "string",
+    "path": "string",
+    "label": "string",
+    "split": "string",
+    "index": "int64",
+    "width": "int32",
+    "height": "int32",
+    "bytes": "int64",
+    "sha256": "string",
+    "reason": "string",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """A file. It is used if `reason` is None; `index` is its place in the pixel store, width and height are its own."""
+
+    root: Root
+    path: str
+    label: str | None
+    split: Split | None
+    index: int | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    reason: str | None = None
+
+    def rejected(self, reason: str) -> Row:
+        """The same file, not used."""
+        return dataclasses.replace(self, index=None, reason=reason)
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write the rows as Parquet, atomically."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        name: pa.array([getattr(row, name) for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()
+    }
+    with files.atomic(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd")

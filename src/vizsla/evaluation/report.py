@@ -1,0 +1,135 @@
+"""`report.json`: what an evaluation found. The command line, the REST interface and the pages all read this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vizsla import files
+from vizsla.errors import InvalidInput
+
+FORMAT: Literal["vizsla.evaluation/1"] = "vizsla.evaluation/1"
+FILE_NAME = "report.json"
+
+SplitRole = Literal["held out", "chose the checkpoint", "trained on"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Figure(_Record):
+    """A figure with the interval that says how far to trust it; all between 0 and 1."""
+
+    value: float
+    low: float
+    high: float
+    level: float = Field(description="The confidence of the interval, such as 0.95.")
+    num_pictures: int
+    method: str = Field(description="How the interval was computed.")
+
+
+class Subject(_Record):
+    """What was evaluated: a run at one of its checkpoints, or a model."""
+
+    kind: Literal["run", "model"]
+    id: str
+    name: str
+    checkpoint: str | None = Field(description="The checkpoint that was used, such as `best`.")
+    network: str
+
+
+class DatasetRef(_Record):
+    """The dataset that the split is of."""
+
+    id: str
+    name: str
+    fingerprint: str
+
+
+class ClassFigures(_Record):
+    """The figures of one class. A figure that is not defined is null: see `vizsla.metrics.PerClass`."""
+
+    label: str
+    support: int = Field(description="The pictures of this class in the split.")
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    recall_interval: Figure | None
+
+
+class ConfusionCell(NamedTuple):
+    """`num_pictures` pictures of class `true` were taken for class `predicted`; both are positions in `labels`."""
+
+    true: int
+    predicted: int
+    num_pictures: int
+
+
+class Mistake(_Record):
+    """A picture that was taken for another class; `true` and `predicted` are positions in `labels`."""
+
+    path: str
+    index: int = Field(description="The row of the picture in the dataset.")
+    true: int
+    predicted: int
+    probability: float = Field(description="The probability that the model gave to `predicted`.")
+
+
+class Report(_Record):
+    """Everything an evaluation found; `format` changes when a reader would have to."""
+
+    format: Literal["vizsla.evaluation/1"] = FORMAT
+    id: str
+    name: str
+    created_at: str = Field(description="ISO 8601, UTC.")
+    version: str = Field(description="The version of Vizsla that wrote this.")
+    subject: Subject
+    dataset: DatasetRef
+    split: str
+    split_role: SplitRole
+    num_pictures: int
+    seconds: float
+    device: str
+    labels: list[str]
+    headline: dict[str, Figure] = Field(
+        description="accuracy, balanced_accuracy, macro_f1; top5 with more than 5 classes; auc with 2."
+    )
+    calibration_error: float = Field(description="Expected calibration error over 15 bins.")
+    per_class: list[ClassFigures] = Field(description="One entry a label, in the order of `labels`.")
+    confusion: list[ConfusionCell] = Field(
+        description="The cells that are not 0, as [true, predicted, number of pictures]."
+    )
+    mistakes: list[Mistake] = Field(description="The most confident ones, most confident first.")
+    warnings: list[str]
+
+
+def read_report(folder: Path) -> Report:
+    """The report in an evaluation's folder.
+
+    Raises:
+        InvalidInput: there is none, because the evaluation did not finish, or it is of another format.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        raise InvalidInput(
+            "This folder holds no finished evaluation.", where=str(folder), remedy="Run the evaluation again."
+        )
+    content = files.read_json(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise InvalidInput(
+            f"The report is of format {found!r}; this version of Vizsla reads {FORMAT!r}.",
+            where=str(path),
+            remedy="Read it with the version of Vizsla that wrote it, or run the evaluation again.",
+        )
+    try:
+        return Report.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise InvalidInput(
+            f"The report is damaged: {field}: {first['msg']}.", where=str(path), remedy="Run the evaluation again."
+        ) from None

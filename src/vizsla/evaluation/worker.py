@@ -1,0 +1,140 @@
+"""The process that evaluates: `python -m vizsla.evaluation.worker FOLDER`, on the folder of the evaluation to be.
+
+A run is evaluated by torch on its device, a model by ONNX Runtime; both in 32-bit floats, as a model is served.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vizsla import files, work
+from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
+from vizsla.datasets.store import PixelStore
+from vizsla.errors import InvalidInput, VizslaError
+from vizsla.evaluation.evaluate import About, Predict, Rows, evaluate
+from vizsla.evaluation.report import DatasetRef, SplitRole, Subject
+from vizsla.events import EventLog
+
+PROGRESS_EVERY_S = 0.25
+
+ROLES: dict[str, SplitRole] = {"train": "trained on", "val": "chose the checkpoint", "test": "held out"}
+
+
+class Request(BaseModel):
+    """`request.json` of an evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.evaluation-request/1"] = "vizsla.evaluation-request/1"
+    id: str
+    name: str
+    kind: Literal["run", "model"]
+    subject_folder: Path
+    subject_name: str
+    checkpoint: str
+    dataset_folder: Path
+    dataset_name: str
+    split: str
+
+
+class Judged(NamedTuple):
+    """What is evaluated: its answer to pixels, and what it is."""
+
+    predict: Predict
+    subject: Subject
+    labels: list[str]
+    fingerprint: str
+    device: str
+
+
+class StoppedError(VizslaError):
+    """The evaluation was asked to stop; nothing of it is kept."""
+
+    kind = "stopped"
+
+
+def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
+    """Evaluate and write the report."""
+    request = Request.model_validate(files.read_json(folder / work.REQUEST))
+    dataset = open_dataset(request.dataset_folder)
+    arrays = split_arrays(request.dataset_folder, request.split)
+    judged = _open_run(request) if request.kind == "run" else _open_model(request)
+    _check_same(judged, dataset)
+    pixels = PixelStore.open(request.dataset_folder / "pixels")
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if stop.asked:
+            raise StoppedError("The evaluation was stopped.", remedy="Start it again; nothing of it was kept.")
+        if time.monotonic() - last > PROGRESS_EVERY_S or done == total:
+            log.write("progress", stage=f"evaluate {request.split}", done=done, total=total)
+            last = time.monotonic()
+
+    about = About(
+        id=request.id,
+        name=request.name,
+        subject=judged.subject,
+        dataset=DatasetRef(id=dataset.id, name=request.dataset_name, fingerprint=dataset.fingerprint),
+        split=request.split,
+        role=ROLES[request.split],
+        device=judged.device,
+    )
+    rows = Rows(indices=arrays.indices, labels=arrays.labels, paths=arrays.paths)
+    evaluate(judged.predict, pixels.read, rows, judged.labels, about, folder, progress=progress)
+    return "done"
+
+
+def _open_run(request: Request) -> Judged:
+    import torch
+
+    from vizsla.training import checkpoint, precision
+    from vizsla.training.run import find_checkpoint, open_run
+
+    run = open_run(request.subject_folder)
+    found = find_checkpoint(request.subject_folder, request.checkpoint)
+    device = precision.choose_device(run.device if torch.cuda.is_available() else "cpu")
+    classifier = checkpoint.restore(run, found.folder).to(device)
+    classifier.to(memory_format=torch.channels_last)
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            probabilities: np.ndarray = classifier(torch.from_numpy(pixels).to(device)).softmax(1).cpu().numpy()
+        return probabilities
+
+    subject = Subject(
+        kind="run", id=run.id, name=request.subject_name, checkpoint=str(found.step), network=run.spec.net
+    )
+    return Judged(predict, subject, list(run.labels), run.dataset.fingerprint, str(device))
+
+
+def _open_model(request: Request) -> Judged:
+    from vizsla.models.predictor import Predictor
+
+    predictor = Predictor(request.subject_folder)
+    card = predictor.card
+    subject = Subject(
+        kind="model",
+        id=card.id,
+        name=request.subject_name,
+        checkpoint=str(card.run.checkpoint),
+        network=card.network,
+    )
+    return Judged(predictor.probabilities, subject, list(card.labels), card.dataset.fingerprint, "cpu")
+
+
+def _check_same(judged: Judged, dataset: Dataset) -> None:
+    if judged.fingerprint != dataset.fingerprint:
+        raise InvalidInput(
+            "The dataset is not the one that was trained on.", where=dataset.name, remedy="Train again on this dataset."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(work.main(do))

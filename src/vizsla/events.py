@@ -1,0 +1,127 @@
+"""What happened, one JSON object a line: written by the process that does the work, read by everybody else.
+
+An event is a dict with `event` (its kind), `at` (ISO time, UTC) and its own fields. Lines are appended and flushed;
+a reader takes only lines that end in a newline, so it never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from vizsla import files
+
+Event = dict[str, Any]
+
+# The kinds that end a piece of work. A log without one of them, and without a living process, was lost.
+FINAL = ("done", "stopped", "failed")
+
+
+def now() -> str:
+    """The time now in UTC, to the millisecond, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class EventLog:
+    """Appends events to a file. Only whole lines: what a kill or a full disk cut short is taken away again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab", buffering=0)
+        if path.is_file():
+            self._file.truncate(_end_of_last_line(path))
+
+    def write(self, event: str, **fields: Any) -> Event:
+        """Append one event.
+
+        Raises:
+            DiskFull: there was no room for it.
+        """
+        line = {"event": event, "at": now(), **fields}
+        data = (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        with files.disk_errors(self.path):
+            before = self._file.seek(0, 2)
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(before)
+                raise
+        return line
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """The whole events from byte `offset` on, and the offset to go on from. A missing file holds no events."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = data.rfind(b"\n") + 1
+    return [json.loads(line) for line in data[:end].splitlines() if line.strip()], offset + end
+
+
+def _end_of_last_line(path: Path) -> int:
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def truncate(path: Path, offset: int) -> None:
+    """Cut the log back to byte `offset`; a half-written last line of a killed process goes too."""
+    with path.open("r+b") as file:
+        file.truncate(offset)
+
+
+def last(path: Path) -> Event | None:
+    """The last whole event."""
+    return next(backwards(path), None)
+
+
+def backwards(path: Path, chunk_bytes: int = 65536) -> Iterator[Event]:
+    """The whole events from the last to the first, read piece by piece so that the end of a long log costs nothing."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        end = file.seek(0, 2)
+        rest: bytes | None = None  # the beginning of a line whose start lies in an earlier piece
+        while end > 0:
+            start = max(0, end - chunk_bytes)
+            file.seek(start)
+            data = file.read(end - start)
+            if rest is None:
+                data = data[: data.rfind(b"\n") + 1]  # what follows the last newline is unfinished
+            lines = (data + (rest or b"")).split(b"\n")
+            rest = lines[0]
+            for line in reversed(lines[1:] if start else lines):
+                if line.strip():
+                    yield json.loads(line)
+            end = start

@@ -1,0 +1,1 @@
+"""Worker processes: started in their own process group, followed by their events."""

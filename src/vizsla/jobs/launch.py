@@ -1,0 +1,127 @@
+"""Starts worker processes and follows them. A worker outlives the process that started it, unless it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vizsla import events, files, work
+from vizsla.errors import DiskFull, WorkerDied, from_dict
+from vizsla.events import Event
+
+POLL_S = 0.1
+LOG_LINES_SHOWN = 8
+
+
+def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
+    """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
+    with (folder / work.LOG).open("ab") as log:
+        process = subprocess.Popen(
+            [*_python(), module, str(folder), str(lock.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+    lock.release()
+    return process
+
+
+def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None], offset: int = 0) -> Event:
+    """Follow a worker to its end, passing its events on; returns the final one, "done" or "stopped".
+
+    Ctrl-C here asks the worker to stop at its next safe point and waits for that; a second one kills it.
+
+    Raises:
+        VizslaError: what the worker failed with.
+        WorkerDied: it ended without a last word.
+    """
+    final: Event | None = None
+    for event in _follow(process, folder / work.EVENTS, offset):
+        if event["event"] in events.FINAL:
+            final = event
+        on_event(event)
+    if final is None:
+        raise _death(process.returncode, folder)
+    if final["event"] == "failed":
+        raise from_dict(final["error"])
+    return final
+
+
+def _follow(process: subprocess.Popen[bytes], path: Path, offset: int) -> Iterator[Event]:
+    asked = False
+    while True:
+        try:
+            ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
+            new, offset = events.read(path, offset)
+            yield from new
+            if ended:
+                return
+            time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            _signal(process.pid, signal.SIGKILL if asked else signal.SIGTERM)
+            asked = True
+
+
+def stop(pid: int) -> None:
+    """Ask the worker whose process group is `pid` to stop at its next safe point."""
+    _signal(pid, signal.SIGTERM)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
+def _death(status: int, folder: Path) -> Exception:
+    if status == work.EXIT_DISK_FULL:
+        return DiskFull("The disk is full.", where=str(folder), remedy="Free some space, then go on.")
+    cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    return WorkerDied(
+        f"The worker process {cause} without a last word.",
+        where=str(folder / work.LOG),
+        remedy=_tail(folder / work.LOG) or "The kernel kills processes when memory runs out: try smaller batches.",
+    )
+
+
+def _tail(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+
+def ask(module: str, question: dict[str, Any]) -> Any:
+    """Ask a worker module one question, as JSON on its standard input, and return its JSON answer.
+
+    For answers that need torch, which the asking process must not load.
+
+    Raises:
+        VizslaError: what the module answered with.
+        WorkerDied: it gave no answer.
+    """
+    done = subprocess.run([*_python(), module], input=json.dumps(question), capture_output=True, text=True, check=False)
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise WorkerDied(
+            f"{module} gave no answer (status {done.returncode}).", remedy=done.stderr.strip()[-2000:]
+        ) from None
+    if "error" in answer:
+        raise from_dict(answer["error"])
+    return answer["answer"]
+
+
+def _python() -> list[str]:
+    # -P: a file of the user's that is called random.py must not stand in for Python's.
+    return [sys.executable, "-P", "-m"]

@@ -1,0 +1,88 @@
+"""The card of a model (`model.json`): everything needed to use it, and where it comes from. Light: no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vizsla import files
+from vizsla.errors import InvalidInput
+from vizsla.images.preprocess import Preprocess
+from vizsla.training.run import DatasetRef, Input, WeightsRef
+
+CARD = "model.json"
+GRAPH = "model.onnx"
+WEIGHTS = "model.safetensors"
+LABELS = "labels.txt"
+
+
+class RunRef(BaseModel):
+    """The checkpoint of the run that a model was made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    checkpoint: int = Field(description="step")
+
+
+class Parity(BaseModel):
+    """How far the ONNX graph's probabilities were from torch's, when the model was exported."""
+
+    model_config = ConfigDict(frozen=True)
+
+    largest_difference: float
+    num_pictures: int
+    split: str
+
+
+class Card(BaseModel):
+    """`model.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["vizsla.model/1"] = "vizsla.model/1"
+    id: str
+    name: str
+    created_at: str
+    network: str
+    num_parameters: int
+    labels: tuple[str, ...]
+    preprocess: Preprocess = Field(description="from a picture file to the pixels that the graph takes")
+    input: Input = Field(description="done inside the graph: the cut from the centre and the standardisation")
+    run: RunRef
+    dataset: DatasetRef
+    weights: WeightsRef | None = Field(description="the pretrained weights it started from, and their licence")
+    figures: tuple[dict[str, Any], ...] = Field(
+        description="headline figures of its checkpoint: the split, how many pictures, and how sure"
+    )
+    parity: Parity
+    files: dict[str, str] = Field(description="SHA-256 of each file beside this one")
+    vizsla_version: str
+
+
+def open_model(folder: Path) -> Card:
+    """Read the card of a model folder.
+
+    Raises:
+        InvalidInput: it is not a model folder, or the export was never finished.
+    """
+    if not (folder / CARD).exists():
+        raise InvalidInput("This is not a finished model.", where=str(folder), remedy="Export it again.")
+    return Card.model_validate(files.read_json(folder / CARD))
+
+
+def check_file(folder: Path, card: Card, name: str) -> Path:
+    """The path of one of the model's files, after checking that it is the file that was exported.
+
+    Raises:
+        InvalidInput: it is missing or has been changed.
+    """
+    path = folder / name
+    if not path.exists() or files.sha256(path) != card.files.get(name):
+        raise InvalidInput(
+            "A file of the model is missing or damaged.", where=str(path), remedy="Copy or export the model again."
+        )
+    return path

@@ -1,0 +1,87 @@
+"""The predictor: a model folder, ONNX Runtime and the one Preprocess; no torch, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vizsla.errors import InvalidInput, VizslaError
+from vizsla.models.card import GRAPH, check_file, open_model
+
+BATCH = 32
+
+
+class Score(NamedTuple):
+    """A class and the probability that the model gives it."""
+
+    label: str
+    probability: float
+
+
+class Prediction(NamedTuple):
+    """What a model sees in one picture: the best classes first, or the reason why it could not look."""
+
+    picture: str
+    scores: tuple[Score, ...]
+    error: VizslaError | None = None
+
+
+class Predictor:
+    """Predicts with the model in a folder. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a model folder.
+
+        Raises:
+            InvalidInput: it is not a whole, unchanged model.
+        """
+        import onnxruntime
+
+        self.card = open_model(folder)
+        graph = check_file(folder, self.card, GRAPH)
+        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+    def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """uint8 (n, H, W, C), preprocessed, -> float32 (n, classes); each row sums to 1."""
+        result: npt.NDArray[np.float32] = self._session.run(None, {"pixels": pixels})[0]
+        return result
+
+    def predict(self, pictures: Sequence[Path | bytes], *, top: int = 5) -> Iterator[Prediction]:
+        """Predict picture files or their bytes, one at a time or many; a bad one fails alone.
+
+        Args:
+            top: how many classes each prediction names.
+
+        Yields:
+            one prediction a picture, in order.
+        """
+        for start in range(0, len(pictures), BATCH):
+            yield from self._batch(pictures[start : start + BATCH], top)
+
+    def _batch(self, pictures: Sequence[Path | bytes], top: int) -> list[Prediction]:
+        arrays, errors = [], {}
+        for position, picture in enumerate(pictures):
+            try:
+                arrays.append(self.card.preprocess.to_array(picture))
+            except InvalidInput as error:
+                errors[position] = error
+        rows = iter(self.probabilities(np.stack(arrays)) if arrays else ())
+        return [
+            Prediction(_name(picture), (), errors[position])
+            if position in errors
+            else Prediction(_name(picture), self._best(next(rows), top))
+            for position, picture in enumerate(pictures)
+        ]
+
+    def _best(self, row: npt.NDArray[np.float32], top: int) -> tuple[Score, ...]:
+        # A stable sort of the negated row: equal probabilities stay in the order of the labels.
+        order = np.argsort(-row, kind="stable")[:top]
+        return tuple(Score(self.card.labels[i], float(row[i])) for i in order)
+
+
+def _name(picture: Path | bytes) -> str:
+    return str(picture) if isinstance(picture, Path) else f"{len(picture)} bytes"

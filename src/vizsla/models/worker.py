@@ -1,0 +1,88 @@
+"""The process that exports: `python -m vizsla.models.worker FOLDER`, on the folder of the model to be."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vizsla import files, work
+from vizsla.datasets.dataset import open_dataset, split_arrays
+from vizsla.datasets.store import PixelStore
+from vizsla.errors import InvalidInput
+from vizsla.events import EventLog
+from vizsla.models import export
+from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, RunRef
+from vizsla.training import checkpoint
+from vizsla.training.run import Run, find_checkpoint, open_run
+
+# More pictures prove little more, and every one of them goes through both engines several times.
+PARITY_PICTURES = 56
+
+
+class Request(BaseModel):
+    """`request.json` of an export."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.export-request/1"] = "vizsla.export-request/1"
+    id: str
+    name: str
+    created_at: str
+    run_folder: Path
+    dataset_folder: Path
+    checkpoint: str
+    figures: tuple[dict[str, Any], ...]
+
+
+def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
+    """Write the model's files and, last, its card."""
+    request = Request.model_validate(files.read_json(folder / work.REQUEST))
+    run = open_run(request.run_folder)
+    found = find_checkpoint(request.run_folder, request.checkpoint)
+    log.write("progress", stage="export", done=0, total=2)
+    classifier = checkpoint.restore(run, found.folder)
+    split, pixels = _real_pictures(request.dataset_folder, run)
+    agreement = export.write(classifier, run.labels, pixels, folder)
+    log.write("progress", stage="export", done=1, total=2)
+    card = Card(
+        id=request.id,
+        name=request.name,
+        created_at=request.created_at,
+        network=run.spec.net,
+        num_parameters=run.num_parameters,
+        labels=run.labels,
+        preprocess=run.preprocess,
+        input=run.input,
+        run=RunRef(id=run.id, name=run.name, checkpoint=found.step),
+        dataset=run.dataset,
+        weights=run.weights,
+        figures=request.figures,
+        parity=Parity(**agreement._asdict(), split=split),
+        files={name: files.sha256(folder / name) for name in (GRAPH, WEIGHTS, LABELS)},
+        vizsla_version=version("vizsla"),
+    )
+    files.write_json(folder / CARD, card.model_dump(mode="json"))
+    log.write("progress", stage="export", done=2, total=2)
+    return "done"
+
+
+def _real_pictures(folder: Path, run: Run) -> tuple[str, np.ndarray]:
+    """Some pictures spread over the validation split, or over the training split where there is none."""
+    dataset = open_dataset(folder)
+    if dataset.fingerprint != run.dataset.fingerprint:
+        raise InvalidInput(
+            "The dataset has changed since the run.", where=str(folder), remedy="Train again, then export."
+        )
+    split = "val" if run.num_val >= max(export.PARITY_BATCHES) else "train"
+    indices = split_arrays(folder, split).indices
+    chosen = np.linspace(0, len(indices) - 1, min(PARITY_PICTURES, len(indices))).astype(int)
+    return split, PixelStore.open(folder / "pixels").read(indices[chosen])
+
+
+if __name__ == "__main__":
+    sys.exit(work.main(do))

@@ -1,0 +1,37 @@
+"""Answers questions about networks for processes that must not load torch: JSON in, JSON out.
+
+Started as `python -m vizsla.networks.worker`; see `vizsla.jobs.launch.ask`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from vizsla.errors import VizslaError
+
+
+def answer(question: dict[str, Any]) -> Any:
+    """The answer to {"list": PATTERN} or {"show": NAME, "size": [H, W], "channels": C, "num_classes": K}."""
+    from vizsla.networks import catalogue
+
+    if "list" in question:
+        return catalogue.names(question["list"])
+    name, size, channels = question["show"], tuple(question["size"]), question["channels"]
+    catalogue.check(name)
+    network = catalogue.build(name, num_classes=question["num_classes"], in_channels=channels, size=size)
+    return {**catalogue.describe(name), **catalogue.summary(network, size, channels)}
+
+
+def main() -> None:
+    """Answer the one question on standard input."""
+    try:
+        reply = {"answer": answer(json.load(sys.stdin))}
+    except VizslaError as error:
+        reply = {"error": error.as_dict()}
+    print(json.dumps(reply))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The database: intent (names, lineage). The only SQL of the project."""

@@ -1,0 +1,165 @@
+"""Queries: names to ids, lineage, dependents. Rows leave here as plain named tuples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Engine, Row, create_engine, delete, event, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from vizsla.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from vizsla.events import now
+from vizsla.ids import new_id
+from vizsla.store import schema
+from vizsla.store.tables import entry, link
+
+Kind = Literal["dataset", "run", "model", "evaluation"]
+
+MAX_NAME = 100
+BUSY_TIMEOUT_S = 15
+
+
+class Entry(NamedTuple):
+    """A thing that has a name."""
+
+    id: str
+    kind: Kind
+    name: str
+    created_at: str
+
+
+class Store:
+    """One SQLite database. Every method is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, creating it or bringing its schema up to date."""
+        self.engine = connect(path)
+        self.created = schema.prepare(self.engine, path)
+
+    def add(self, kind: Kind, name: str, *, parents: Sequence[str] = (), id: str | None = None) -> Entry:
+        """Take a name. `id` is given only when a folder that exists already is registered again.
+
+        Raises:
+            InvalidInput: the name cannot be used.
+            Conflict: the name is taken.
+        """
+        check_name(name)
+        for _ in range(8):
+            row = Entry(id or new_id(), kind, name, now())
+            try:
+                with self.engine.begin() as connection:
+                    connection.execute(insert(entry).values(row._asdict()))
+                    if parents:
+                        links = [{"child_id": row.id, "parent_id": parent} for parent in dict.fromkeys(parents)]
+                        connection.execute(insert(link), links)
+                return row
+            except IntegrityError:
+                if self._named(kind, name):
+                    raise Conflict(
+                        f"There is a {kind} named {name!r} already.",
+                        remedy=f"Choose another name, or remove it with: vizsla {kind} delete {name}",
+                    ) from None
+        raise Conflict(f"No free id was found for the {kind} {name!r}.", remedy="Try again.")
+
+    def find(self, kind: Kind, reference: str) -> Entry:
+        """The one thing that `reference` means: an id, a name, or the beginning of just one of them.
+
+        Raises:
+            NotFound: nothing, or more than one thing, is meant.
+        """
+        rows = self.list(kind)
+        for exact in (r for r in rows if reference in (r.id, r.name)):
+            return exact
+        matches = [r for r in rows if reference and (r.id.startswith(reference) or r.name.startswith(reference))]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            names = ", ".join(f"{r.name} ({r.id})" for r in matches[:5])
+            more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
+            raise NotFound(
+                f"{reference!r} may mean {len(matches)} {kind}s: {names}{more}.", remedy="Say more of the name or id."
+            )
+        hint = did_you_mean(reference, [r.name for r in rows])
+        raise NotFound(
+            f"There is no {kind} {reference!r}.", remedy=f"{hint} `vizsla {kind} list` shows them all.".strip()
+        )
+
+    def list(self, kind: Kind) -> list[Entry]:
+        """All things of a kind, oldest first."""
+        query = select(entry).where(entry.c.kind == kind).order_by(entry.c.created_at, entry.c.id)
+        with self.engine.connect() as connection:
+            return [_entry(row) for row in connection.execute(query)]
+
+    def children(self, id: str) -> list[Entry]:
+        """The things that were made from `id`."""
+        query = select(entry).join(link, link.c.child_id == entry.c.id).where(link.c.parent_id == id)
+        with self.engine.connect() as connection:
+            return [_entry(row) for row in connection.execute(query.order_by(entry.c.created_at))]
+
+    def remove(self, id: str) -> None:
+        """Forget a thing. Its name is free again.
+
+        Raises:
+            Conflict: other things were made from it.
+        """
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(delete(entry).where(entry.c.id == id))
+        except IntegrityError:
+            users = ", ".join(f"{child.kind} {child.name}" for child in self.children(id)[:5])
+            raise Conflict(f"It is in use by {users}.", remedy="Delete those first.") from None
+
+    def free_name(self, kind: Kind, stem: str) -> str:
+        """`stem-1`, or the first number after it that no thing of this kind has."""
+        taken = {row.name for row in self.list(kind)}
+        stem = stem[: MAX_NAME - 8]
+        number = 1
+        while f"{stem}-{number}" in taken:
+            number += 1
+        return f"{stem}-{number}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def _named(self, kind: Kind, name: str) -> bool:
+        query = select(entry.c.id).where(entry.c.kind == kind, entry.c.name == name)
+        with self.engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+
+def connect(path: Path) -> Engine:
+    """An engine on a SQLite file in WAL mode, with foreign keys held and writers waiting for each other."""
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # SQLAlchemy's own BEGIN, below, replaces the driver's late one
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidInput` unless `name` is 1 to 100 printable characters that can be typed as one argument."""
+    if not name or len(name) > MAX_NAME or not name.isprintable() or name != name.strip() or name.startswith("-"):
+        raise InvalidInput(
+            f"{name[:120]!r} cannot be a name.",
+            remedy=f"A name is 1 to {MAX_NAME} printable characters, without a dash or a space at its beginning.",
+        )
+    if "/" in name or "\\" in name:
+        raise InvalidInput(f"{name!r} cannot be a name: it holds a slash.", remedy="Use a dash or a dot instead.")
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(row.id, row.kind, row.name, row.created_at)

@@ -1,0 +1,1 @@
+"""From a dataset to a run: the settings, the loop, its checkpoints and the worker process."""

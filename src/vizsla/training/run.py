@@ -1,0 +1,189 @@
+"""What a run is (`run.json`) and how far it has come (from its events). Light: no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vizsla import events, files, work
+from vizsla.errors import InvalidInput, NotFound
+from vizsla.images.preprocess import Preprocess
+from vizsla.training.spec import TrainingSpec
+
+State = Literal["running", "done", "stopped", "failed", "lost"]
+
+
+class DatasetRef(BaseModel):
+    """The dataset a thing was made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    fingerprint: str
+
+
+class WeightsRef(BaseModel):
+    """Where pretrained weights came from, and under which licence."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    licence: str
+    sha256: str
+
+
+class Input(BaseModel):
+    """From a stored picture to what the network sees: a cut from the centre, then standardised."""
+
+    model_config = ConfigDict(frozen=True)
+
+    width: int = Field(description="px")
+    height: int = Field(description="px")
+    mean: tuple[float, ...] = Field(description="per channel, of pixels in 0..1")
+    std: tuple[float, ...] = Field(description="per channel, of pixels in 0..1")
+
+
+class Run(BaseModel):
+    """`run.json`: what was asked, and everything that was decided from it before the first step."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["vizsla.run/1"] = "vizsla.run/1"
+    id: str
+    name: str
+    created_at: str
+    asked: TrainingSpec
+    spec: TrainingSpec = Field(description="what was asked, with every default filled in")
+    dataset: DatasetRef
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    input: Input
+    weights: WeightsRef | None = Field(description="null when trained from scratch")
+    num_parameters: int
+    device: str
+    precision: str
+    precision_reason: str
+    num_train: int
+    num_val: int
+    steps_per_epoch: int
+    vizsla_version: str
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        assert self.spec.epochs is not None, "the spec of a run is resolved"
+        return self.steps_per_epoch * self.spec.epochs
+
+
+class Progress(NamedTuple):
+    """How far a run has come, from the end of its events and from whether its worker lives."""
+
+    state: State
+    last_epoch: events.Event | None
+    """the `epoch` event of the last epoch that ended"""
+    error: dict[str, str] | None
+    worker: int | None
+    """process id of the living worker"""
+    elapsed_s: float
+    """time spent training, without pauses"""
+
+
+def open_run(folder: Path) -> Run:
+    """Read `run.json`.
+
+    Raises:
+        InvalidInput: the run never got as far as having one, or it is damaged.
+    """
+    if not (folder / "run.json").exists():
+        raise InvalidInput(
+            "The run was never started.", where=str(folder), remedy="Start it again with `vizsla train`."
+        )
+    return Run.model_validate(files.read_json(folder / "run.json"))
+
+
+def progress(folder: Path) -> Progress:
+    """What has happened so far. A run whose worker is gone without a last word is `lost`, never `running`."""
+    # The worker is looked for before its events are read: one that ends in between has then written its last word.
+    worker = files.lock_holder(folder)
+    last_epoch = error = None
+    state: State = "running" if worker is not None else "lost"
+    elapsed_s = 0.0
+    for number, event in enumerate(events.backwards(folder / work.EVENTS)):
+        if number == 0 and event["event"] in events.FINAL:
+            state, error = event["event"], event.get("error")
+        elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
+        if event["event"] == "epoch":
+            last_epoch = event
+            break
+    return Progress(state, last_epoch, error, worker, elapsed_s)
+
+
+def epochs(folder: Path) -> list[events.Event]:
+    """The `epoch` events of a run, in order: its curves."""
+    lines, _ = events.read(folder / work.EVENTS)
+    return [line for line in lines if line["event"] == "epoch"]
+
+
+def rewind(folder: Path) -> int:
+    """Cut the events back to the last checkpoint and say that the run goes on; returns the length they were cut to.
+
+    To be called under the run's lock, before its worker is started again.
+    """
+    log = folder / work.EVENTS
+    last = find_checkpoint(folder, "last")
+    before = events.last(log)
+    after = before["event"] if before and before["event"] in events.FINAL else "lost"
+    length = int(files.read_json(last.folder / "checkpoint.json")["events_bytes"])
+    events.truncate(log, length)
+    with events.EventLog(log) as again:
+        again.write("resumed", step=last.step, after=after)
+    return length
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint on the disk."""
+
+    folder: Path
+    step: int
+    best_step: int | None
+    """the step of the best checkpoint when this one was written"""
+
+
+def checkpoints(run_folder: Path) -> list[Checkpoint]:
+    """All whole checkpoints of a run, oldest first."""
+    found = []
+    for path in sorted((run_folder / "checkpoints").glob("[0-9]*")):
+        try:
+            facts = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            continue
+        best = facts["best"]
+        found.append(Checkpoint(path, facts["step"], best["step"] if best else None))
+    return found
+
+
+def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
+    """The checkpoint `which`: "best", "last" or a step. Without validation pictures the best is the last.
+
+    Raises:
+        NotFound: there is none, or not that one.
+    """
+    found = checkpoints(run_folder)
+    if not found:
+        raise NotFound(
+            "The run has no checkpoint yet.", where=str(run_folder), remedy="Wait for its first epoch, or resume it."
+        )
+    step = found[-1].step
+    if which == "best" and found[-1].best_step is not None:
+        step = found[-1].best_step
+    elif which not in ("best", "last"):
+        step = int(which) if which.isdigit() else -1
+    for checkpoint in found:
+        if checkpoint.step == step:
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in found)
+    raise NotFound(f"The run has no checkpoint {which!r}.", remedy=f"Use best, last, or one of these steps: {steps}.")

@@ -1,0 +1,189 @@
+"""From a request to a task: device, network, weights and inputs. Everything that can be refused is refused here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
+from vizsla.datasets.store import PixelStore
+from vizsla.errors import InvalidInput
+from vizsla.networks import catalogue, weights
+from vizsla.networks.classifier import Classifier
+from vizsla.training import precision
+from vizsla.training.batches import Plan
+from vizsla.training.inputs import Stored
+from vizsla.training.run import DatasetRef, Input, Run, WeightsRef
+from vizsla.training.spec import TrainingSpec
+
+LIBRARIES = ("vizsla", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxruntime")
+
+
+class Request(BaseModel):
+    """`request.json` of a run: what the worker is asked to train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.run-request/1"] = "vizsla.run-request/1"
+    id: str
+    name: str
+    created_at: str
+    dataset_folder: Path
+    spec: TrainingSpec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs before its first step, whether it is new or goes on."""
+
+    run: Run
+    classifier: Classifier
+    device: torch.device
+    precision: precision.Precision
+    train: Stored
+    val: Stored | None
+    plan: Plan
+
+
+def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
+    """Check a request, build its network and find its weights; nothing is written.
+
+    Args:
+        announce: told in one sentence before anything is fetched from a network.
+
+    Raises:
+        NotFound: there is no such network.
+        InvalidInput: the settings, the dataset and the network do not go together.
+        Unavailable: the weights or the device are not to be had.
+    """
+    catalogue.check(request.spec.net)
+    device = precision.choose_device(request.spec.device)
+    dataset = open_dataset(request.dataset_folder)
+    spec = request.spec.resolved(has_weights=weights.has_weights(request.spec.net))
+    size = _input_size(spec, dataset)
+    torch.manual_seed(spec.seed)  # the initial weights
+    network = catalogue.build(
+        spec.net, num_classes=len(dataset.labels), in_channels=dataset.preprocess.channels, size=size
+    )
+    found = None
+    if spec.tune != "scratch":
+        found = weights.find(spec.net, spec.weights, announce=announce)
+        weights.load(network, found, in_channels=dataset.preprocess.channels)
+    arithmetic = precision.choose(spec.precision, device, network)
+    train, val = _splits(request.dataset_folder, dataset)
+    plan = Plan(len(train.labels), spec.batch_size, spec.epochs or 0, spec.seed)
+    run = Run(
+        id=request.id,
+        name=request.name,
+        created_at=request.created_at,
+        asked=request.spec,
+        spec=spec,
+        dataset=DatasetRef(id=dataset.id, name=dataset.name, fingerprint=dataset.fingerprint),
+        labels=tuple(dataset.labels),
+        preprocess=dataset.preprocess,
+        input=_input(size, dataset, found),
+        weights=WeightsRef(source=found.source, licence=found.licence, sha256=found.sha256) if found else None,
+        num_parameters=sum(p.numel() for p in network.parameters()),
+        device=str(device),
+        precision=arithmetic.name,
+        precision_reason=arithmetic.reason,
+        num_train=len(train.labels),
+        num_val=len(val.labels) if val else 0,
+        steps_per_epoch=plan.steps_per_epoch,
+        vizsla_version=version("vizsla"),
+    )
+    return Prepared(run, classifier_of(run, network), device, arithmetic, train, val, plan)
+
+
+def again(run: Run, dataset_folder: Path) -> Prepared:
+    """What a run that was interrupted needs to go on: as `prepare`, with everything decided as it was then.
+
+    Raises:
+        InvalidInput: the dataset is not the one that the run began with.
+    """
+    dataset = open_dataset(dataset_folder)
+    if dataset.fingerprint != run.dataset.fingerprint:
+        raise InvalidInput(
+            "The dataset has changed since the run began.", where=str(dataset_folder), remedy="Start a new run."
+        )
+    device = precision.choose_device(run.device)
+    size = (run.input.height, run.input.width)
+    network = catalogue.build(run.spec.net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
+    train, val = _splits(dataset_folder, dataset)
+    plan = Plan(len(train.labels), run.spec.batch_size, run.spec.epochs or 0, run.spec.seed)
+    arithmetic = precision.Precision(run.precision, run.precision_reason)
+    return Prepared(run, classifier_of(run, network), device, arithmetic, train, val, plan)
+
+
+def classifier_of(run: Run, network: torch.nn.Module) -> Classifier:
+    """The network of a run with its input attached."""
+    return Classifier(network, size=(run.input.height, run.input.width), mean=run.input.mean, std=run.input.std)
+
+
+def environment(device: torch.device, seed: int) -> dict[str, Any]:
+    """What the run runs on: versions, device, threads and the commit of the working folder, if it has one."""
+    return {
+        "format": "vizsla.environment/1",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "cuda": torch.version.cuda,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "cpus": os.cpu_count(),
+        "git_commit": _git_commit(),
+        "seed": seed,
+    }
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _input_size(spec: TrainingSpec, dataset: Dataset) -> tuple[int, int]:
+    """(height, width) of what the network sees."""
+    height, width = dataset.preprocess.height, dataset.preprocess.width
+    if spec.crop is None:
+        return height, width
+    if spec.crop > min(height, width):
+        raise InvalidInput(
+            f"A crop of {spec.crop} px does not fit into the dataset's pictures of {width} x {height} px.",
+            where="crop",
+            remedy="Use a smaller --crop, or build the dataset with a larger --size.",
+        )
+    return spec.crop, spec.crop
+
+
+def _input(size: tuple[int, int], dataset: Dataset, found: weights.Weights | None) -> Input:
+    """Standardisation as the pretrained weights expect it, else by the statistics of the training pictures."""
+    mean, std = tuple(dataset.statistics.mean), tuple(dataset.statistics.std)
+    if found is not None:
+        mean, std = tuple(found.mean), tuple(found.std)
+        if dataset.preprocess.channels == 1:
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    # A split of equal pixels has no deviation to divide by.
+    return Input(height=size[0], width=size[1], mean=mean, std=tuple(max(s, 1e-3) for s in std))
+
+
+def _splits(folder: Path, dataset: Dataset) -> tuple[Stored, Stored | None]:
+    pixels = PixelStore.open(folder / "pixels")
+    has_val = sum(dataset.counts.get("val", {}).values()) > 0
+    return _stored(folder, "train", pixels), _stored(folder, "val", pixels) if has_val else None
+
+
+def _stored(folder: Path, split: str, pixels: PixelStore) -> Stored:
+    arrays = split_arrays(folder, split)
+    return Stored(pixels, arrays.indices, torch.from_numpy(arrays.labels))

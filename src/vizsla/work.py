@@ -1,0 +1,75 @@
+"""The main of every worker process: one folder, one lock, one event log, one way to stop and to fail.
+
+A worker is started as `python -m MODULE FOLDER [LOCK]`, reads what to do from a JSON file in that folder, and says
+how it goes in the folder's `events.jsonl`. LOCK is the descriptor of a lock on the folder that the parent hands over.
+SIGTERM and SIGINT ask the worker to stop at the next safe point.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from vizsla import files
+from vizsla.errors import DiskFull, VizslaError
+from vizsla.events import EventLog
+
+REQUEST = "request.json"
+EVENTS = "events.jsonl"
+LOG = "log.txt"
+
+EXIT_FAILED = 1
+EXIT_REFUSED = 2
+EXIT_DISK_FULL = 4  # with a full disk the event that says so may not be written, so the exit code says it too
+
+
+class Stop:
+    """Whether this process was asked to stop; true from the first SIGTERM or SIGINT on."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def main(do: Callable[[Path, EventLog, Stop], str]) -> int:
+    """Run `do(folder, log, stop)` for the folder in `sys.argv[1]`; it returns the final event, "done" or "stopped".
+
+    Expected errors become a `failed` event with what, where and remedy; any other also carries its traceback.
+    Returns the exit status of the process.
+    """
+    folder = Path(sys.argv[1])
+    inherited = int(sys.argv[2]) if len(sys.argv) > 2 else None
+    stop = Stop()
+    with files.Lock(folder, inherited), EventLog(folder / EVENTS) as log:
+        try:
+            log.write(do(folder, log, stop))
+        except VizslaError as error:
+            _failed(log, error)
+            return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_REFUSED
+        except Exception as error:
+            traceback.print_exc()
+            cause = VizslaError(
+                f"{type(error).__name__}: {error}",
+                where=str(folder / LOG),
+                remedy="This is a defect of Vizsla or of a library; the log has the traceback.",
+            )
+            cause.kind = "defect"
+            _failed(log, cause, trace=traceback.format_exc())
+            return EXIT_FAILED
+    return 0
+
+
+def _failed(log: EventLog, error: VizslaError, trace: str = "") -> None:
+    fields = {"error": error.as_dict()} | ({"traceback": trace} if trace else {})
+    try:
+        log.write("failed", **fields)
+    except (DiskFull, OSError):
+        print(error, file=sys.stderr)

@@ -1,0 +1,51 @@
+"""Fixtures: real pictures, drawn pictures, a workspace and the command line."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support import Cli, Done, command, draw_shapes, environment
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """The folder of one of the sets of real pictures that lie beside the project."""
+
+    def find(name: str) -> Path:
+        folder = SHARED / name
+        if not folder.is_dir():
+            pytest.skip(f"needs the pictures of {name} beside the project")
+        return folder
+
+    return find
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder for a workspace that is not there yet."""
+    return tmp_path / "workspace"
+
+
+@pytest.fixture
+def cli(workspace: Path) -> Cli:
+    """Runs `vizsla ARGS` in a process of its own."""
+
+    def run(*args: object, status: int = 0, cwd: Path | None = None) -> Done:
+        done = subprocess.run(
+            command(*args), env=environment(workspace), capture_output=True, text=True, check=False, cwd=cwd
+        )
+        assert done.returncode == status, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 120 drawn pictures in three classes."""
+    return draw_shapes(tmp_path_factory.mktemp("pictures") / "shapes")

@@ -1,0 +1,162 @@
+"""Interrupted equals uninterrupted: killed, stopped and resumed runs end in the same weights and the same curve."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import command, draw_shapes, environment
+
+import vizsla
+from vizsla import events, files
+from vizsla.api import datasets, runs
+from vizsla.api.workspace import Workspace
+from vizsla.errors import Conflict
+from vizsla.training.run import checkpoints, find_checkpoint
+
+SPEC = vizsla.TrainingSpec(
+    net="lenet", epochs=4, batch_size=2, learning_rate=0.002, shift=2, jitter=0.2, checkpoint_every_s=0.01
+)
+STEPS_PER_EPOCH = 48
+WAIT_S = 120
+
+
+@pytest.fixture(scope="module")
+def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("resume")
+    pictures = draw_shapes(folder / "pictures")
+    with vizsla.open(folder / "workspace") as opened:
+        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(ws: Workspace) -> Path:
+    """The folder of a run that was left alone."""
+    return runs.start(ws, "shapes", SPEC, name="whole").folder
+
+
+def _start(ws: Workspace, name: str) -> subprocess.Popen[bytes]:
+    """`vizsla train` in a process of its own, as from a terminal."""
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in SPEC.model_dump(exclude_defaults=True).items()]
+    return subprocess.Popen(
+        command("train", "shapes", "--name", name, *options),
+        env=environment(ws.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _until(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    return found
+
+
+def _reached(ws: Workspace, name: str, step: int) -> Callable[[], bool]:
+    def check() -> bool:
+        found = [row for row in ws.store.list("run") if row.name == name]
+        if not found:
+            return False
+        lines, _ = events.read(ws.folder("run", found[0].id) / "events.jsonl")
+        return any(line["event"] == "step" and line["step"] >= step for line in lines)
+
+    return check
+
+
+def _curve(folder: Path) -> list[tuple[Any, ...]]:
+    """What the curves are drawn from, without times and speeds."""
+    lines, _ = events.read(folder / "events.jsonl")
+    keys = ("event", "step", "epoch", "loss", "learning_rate", "train_loss", "val_loss", "val_accuracy", "best_epoch")
+    return [tuple(json.dumps(line.get(key)) for key in keys) for line in lines if line["event"] in ("step", "epoch")]
+
+
+def _same(folder: Path, other: Path) -> None:
+    for which in ("last", "best"):
+        mine, theirs = find_checkpoint(folder, which), find_checkpoint(other, which)
+        assert mine.step == theirs.step
+        for name in ("weights.safetensors", "optimizer.safetensors"):
+            assert files.sha256(mine.folder / name) == files.sha256(theirs.folder / name), (which, name)
+    assert _curve(folder) == _curve(other)
+
+
+@pytest.mark.parametrize("step", [0, 70, 130])
+def test_killed_in_mid_epoch_and_resumed(ws: Workspace, uninterrupted: Path, step: int) -> None:
+    name = f"killed-{step}"
+    process = _start(ws, name)
+    _until(_reached(ws, name, step), process)
+    worker = _until(lambda: runs.get(ws, name).progress.worker, process)
+    os.kill(worker, signal.SIGKILL)
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert b"killed by SIGKILL" in err
+
+    status = runs.get(ws, name)
+    assert status.progress.state == "lost", "a dead run is never shown as running"
+    assert status.progress.worker is None
+    position = find_checkpoint(status.folder, "last").step
+    assert position < STEPS_PER_EPOCH * 4
+    resumed = runs.resume(ws, name)
+    assert resumed.progress.state == "done"
+    _same(resumed.folder, uninterrupted)
+    lines, _ = events.read(resumed.folder / "events.jsonl")
+    assert [(line["step"], line["after"]) for line in lines if line["event"] == "resumed"] == [(position, "lost")]
+
+
+def test_ctrl_c_stops_at_a_checkpoint_and_goes_on(ws: Workspace, uninterrupted: Path) -> None:
+    process = _start(ws, "stopped")
+    _until(_reached(ws, "stopped", 60), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130, err
+    assert b"Stopped at a checkpoint" in err
+    status = runs.get(ws, "stopped")
+    assert status.progress.state == "stopped"
+    assert find_checkpoint(status.folder, "last").step >= 60
+    _same(runs.resume(ws, "stopped").folder, uninterrupted)
+
+
+def test_the_worker_outlives_the_terminal(ws: Workspace, uninterrupted: Path) -> None:
+    process = _start(ws, "orphan")
+    _until(_reached(ws, "orphan", 10), process)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + WAIT_S
+    while runs.get(ws, "orphan").progress.state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    _same(runs.get(ws, "orphan").folder, uninterrupted)
+
+
+def test_one_run_is_trained_by_one_worker(ws: Workspace) -> None:
+    process = _start(ws, "busy")
+    _until(_reached(ws, "busy", 10), process)
+    with pytest.raises(Conflict, match="at work here"):
+        runs.resume(ws, "busy")
+    with pytest.raises(Conflict, match="at work on the run"):
+        runs.delete(ws, "busy")
+    runs.stop(ws, "busy")
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130
+    runs.delete(ws, "busy")
+
+
+def test_a_run_that_is_done_is_not_resumed(ws: Workspace, uninterrupted: Path) -> None:
+    with pytest.raises(Conflict, match="is done"):
+        runs.resume(ws, "whole")
+
+
+def test_only_the_best_and_the_last_checkpoint_are_kept(ws: Workspace, uninterrupted: Path) -> None:
+    kept = {checkpoint.step for checkpoint in checkpoints(uninterrupted)}
+    assert kept == {find_checkpoint(uninterrupted, which).step for which in ("best", "last")}
+    assert all(path.name.isdigit() for path in (uninterrupted / "checkpoints").iterdir()), "nothing half-written"

@@ -1,0 +1,64 @@
+"""What the tests share, beside the fixtures: the command line as a user has it, and drawn pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Done]
+
+
+def command(*args: object) -> list[str]:
+    """The command line `vizsla ARGS`."""
+    return [sys.executable, "-m", "vizsla", *map(str, args)]
+
+
+def environment(workspace: Path) -> dict[str, str]:
+    """The environment of a user with this workspace and no way to the network's hubs."""
+    return {**os.environ, "VIZSLA_WORKSPACE": str(workspace), "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
+
+
+def draw_shapes(folder: Path, *, labels: Sequence[str] = ("disc", "ring", "square"), num: int = 40) -> Path:
+    """Draw `num` pictures a class, 32 px, of shapes at random places in random colours; returns `folder`."""
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        random = np.random.default_rng(list(label.encode()))
+        for i in range(num):
+            _shape(label, random).save(folder / label / f"{i:03d}.png")
+    return folder
+
+
+def _shape(label: str, random: np.random.Generator) -> Image.Image:
+    back, ink = random.integers(0, 90, 3), random.integers(150, 255, 3)
+    image = Image.new("RGB", (32, 32), tuple(int(c) for c in back))
+    x, y = (int(v) for v in random.integers(3, 13, 2))
+    box, colour = (x, y, x + 15, y + 15), tuple(int(c) for c in ink)
+    draw = ImageDraw.Draw(image)
+    match label:
+        case "disc":
+            draw.ellipse(box, fill=colour)
+        case "ring":
+            draw.ellipse(box, outline=colour, width=2)
+        case _:
+            draw.rectangle(box, fill=colour)
+    return image

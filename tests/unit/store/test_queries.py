@@ -1,0 +1,94 @@
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from vizsla.errors import Conflict, InvalidInput, NotFound
+from vizsla.ids import new_id
+from vizsla.store.queries import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "v.db")
+    yield opened
+    opened.close()
+
+
+def test_names_are_unique_per_kind(store: Store) -> None:
+    store.add("dataset", "dogs")
+    store.add("run", "dogs")
+    with pytest.raises(Conflict, match="dataset named 'dogs' already"):
+        store.add("dataset", "dogs")
+
+
+def test_things_are_found_by_id_name_and_prefix(store: Store) -> None:
+    dogs = store.add("dataset", "dogs", id="1aaaaaaa")
+    cats = store.add("dataset", "cats", id="1bbbbbbb")
+    assert store.find("dataset", "dogs") == dogs
+    assert store.find("dataset", "ca") == cats
+    assert store.find("dataset", "1b") == cats
+    with pytest.raises(NotFound, match="may mean 2 datasets"):
+        store.find("dataset", "1")
+    with pytest.raises(NotFound, match="Did you mean 'dogs'"):
+        store.find("dataset", "dgos")
+    with pytest.raises(NotFound):
+        store.find("dataset", "")
+
+
+def test_a_whole_name_wins_over_a_prefix(store: Store) -> None:
+    store.add("dataset", "dogs-2")
+    dogs = store.add("dataset", "dogs")
+    assert store.find("dataset", "dogs") == dogs
+
+
+def test_what_others_depend_on_stays(store: Store) -> None:
+    dogs = store.add("dataset", "dogs")
+    run = store.add("run", "r", parents=[dogs.id])
+    with pytest.raises(Conflict, match="in use by run r"):
+        store.remove(dogs.id)
+    store.remove(run.id)
+    store.remove(dogs.id)
+    assert store.list("dataset") == []
+
+
+@pytest.mark.parametrize("name", ["", " a", "-a", "a/b", "a\\b", "a\nb", "a\x1b[31m", "x" * 101, ".." + "/x"])
+def test_names_that_cannot_be_typed_are_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidInput, match="cannot be a name"):
+        store.add("dataset", name)
+
+
+def test_free_name_counts_up(store: Store) -> None:
+    assert store.free_name("run", "dogs") == "dogs-1"
+    store.add("run", "dogs-1")
+    assert store.free_name("run", "dogs") == "dogs-2"
+    assert len(store.free_name("run", "x" * 100)) <= 100
+
+
+def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    Store(tmp_path / "v.db").close()
+    with closing(sqlite3.connect(tmp_path / "v.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(Conflict, match="newer Vizsla"):
+        Store(tmp_path / "v.db")
+
+
+def test_the_tables_are_those_of_the_migrations(store: Store) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from vizsla.store.tables import metadata
+
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = []
+    for second in (1_800_000_000, 1_800_000_001, 1_900_000_000):
+        monkeypatch.setattr("time.time", lambda second=second: float(second))
+        ids.append(new_id())
+    assert ids == sorted(ids)
+    assert all(len(id) == 8 for id in ids)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from vizsla import events
+from vizsla.errors import DiskFull
+
+
+def _fill(path: Path, num: int) -> None:
+    with events.EventLog(path) as log:
+        for i in range(num):
+            log.write("step", step=i, text="é" * (i % 50))
+
+
+def test_events_are_read_in_increments(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert events.read(path) == ([], 0)
+    _fill(path, 3)
+    first, offset = events.read(path)
+    assert [e["step"] for e in first] == [0, 1, 2]
+    assert events.read(path, offset) == ([], offset)
+    _fill(path, 1)
+    again, _ = events.read(path, offset)
+    assert [e["step"] for e in again] == [0]
+
+
+def test_half_a_line_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    _fill(path, 2)
+    size = path.stat().st_size
+    with path.open("a") as file:
+        file.write('{"event": "st')
+    found, offset = events.read(path)
+    assert len(found) == 2
+    assert offset == size
+    last = events.last(path)
+    assert last is not None
+    assert last["step"] == 1
+    events.truncate(path, size)
+    assert path.stat().st_size == size
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 100, 1000, 10**6])
+def test_backwards_is_the_reverse_of_forwards(tmp_path: Path, chunk_bytes: int) -> None:
+    path = tmp_path / "events.jsonl"
+    _fill(path, 120)
+    forwards, _ = events.read(path)
+    assert list(events.backwards(path, chunk_bytes)) == forwards[::-1]
+
+
+def test_no_log_has_no_last_event(tmp_path: Path) -> None:
+    assert events.last(tmp_path / "none.jsonl") is None
+
+
+def test_a_full_disk_is_said_clearly() -> None:
+    with pytest.raises(DiskFull), events.EventLog(Path("/dev/full")) as log:
+        log.write("step", text="x" * 100)
