@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support import Cli, Done, command, draw_shapes, environment
+from tests.support import Cli, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -33,16 +32,8 @@ def workspace(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cli(workspace: Path) -> Cli:
-    """Runs `vizsla ARGS` in a process of its own."""
-
-    def run(*args: object, status: int = 0, cwd: Path | None = None) -> Done:
-        done = subprocess.run(
-            command(*args), env=environment(workspace), capture_output=True, text=True, check=False, cwd=cwd
-        )
-        assert done.returncode == status, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    return run
+    """The command line, on that workspace."""
+    return Cli(workspace)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,18 @@ class Done(NamedTuple):
         return json.loads(self.out)
 
 
-Cli = Callable[..., Done]
+@dataclass(frozen=True)
+class Cli:
+    """Runs `vizsla ARGS` on a workspace, in a process of its own, and checks the exit status."""
+
+    workspace: Path
+
+    def __call__(self, *args: object, status: int = 0) -> Done:
+        done = subprocess.run(
+            command(*args), env=environment(self.workspace), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return Done(done.returncode, done.stdout, done.stderr)
 
 
 def command(*args: object) -> list[str]:

@@ -82,14 +82,19 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn "no space left" of the operating system into `DiskFull`, which says where and what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if not _says_full(error):
             raise
         raise DiskFull(
             "The disk is full.",
             where=str(path.parent),
             remedy="Free some space, or use a workspace on a larger disk with --workspace, and start again.",
         ) from error
+
+
+def _says_full(error: Exception) -> bool:
+    # Libraries in Rust and C++ (safetensors, Parquet) pass the message of the system on, but not always its number.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
 def require_space(folder: Path, num_bytes: int) -> None:

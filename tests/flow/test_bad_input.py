@@ -248,10 +248,13 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(small_disk: Path, 
         '"lost"' in run("run", "show", "r", "--json").stdout or '"failed"' in run("run", "show", "r", "--json").stdout
     )
     (small_disk / "ballast").unlink()
-    resume = subprocess.Popen(
-        command("run", "resume", "r"), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(6)
+    resume = subprocess.Popen(command("run", "resume", "r"), env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    (log,) = small_disk.glob("w/runs/*/events.jsonl")
+    while '"resumed"' not in (text := log.read_text()) or '"epoch"' not in text.split('"resumed"')[1]:
+        assert time.monotonic() < deadline
+        assert resume.poll() is None
+        time.sleep(0.05)
     resume.send_signal(signal.SIGINT)
-    _, err = resume.communicate(timeout=120)
-    assert resume.returncode == 130, err
+    resume.communicate(timeout=120)
+    assert resume.returncode == 130

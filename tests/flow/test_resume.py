@@ -65,7 +65,7 @@ def _until(condition: Callable[[], Any], process: subprocess.Popen[bytes]) -> An
 
 def _reached(ws: Workspace, name: str, step: int) -> Callable[[], bool]:
     def check() -> bool:
-        found = [row for row in ws.store.list("run") if row.name == name]
+        found = [row for row in ws.store.all("run") if row.name == name]
         if not found:
             return False
         lines, _ = events.read(ws.folder("run", found[0].id) / "events.jsonl")

@@ -53,7 +53,7 @@ def create(
     found = _find(ws, subject, checkpoint)
     dataset_folder = ws.folder("dataset", found.dataset_id)
     split_arrays(dataset_folder, split)  # refuses an empty split before a process is started
-    dataset = next(row for row in ws.store.list("dataset") if row.id == found.dataset_id)
+    dataset = next(row for row in ws.store.all("dataset") if row.id == found.dataset_id)
     name = name or ws.store.free_name("evaluation", f"{found.entry.name}-{split}")
     with workspace.claim(ws, "evaluation", name, parents=[found.entry.id, dataset.id]) as claim:
         request = {
@@ -109,7 +109,7 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 def list_all(ws: Workspace) -> list[Report]:
     """The reports of all evaluations, oldest first."""
     workspace.sweep(ws)
-    folders = (ws.folder("evaluation", entry.id) for entry in ws.store.list("evaluation"))
+    folders = (ws.folder("evaluation", entry.id) for entry in ws.store.all("evaluation"))
     return [read_report(path) for path in folders if (path / workspace.FINAL_FILE["evaluation"]).exists()]
 
 

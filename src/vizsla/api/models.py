@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -73,13 +72,12 @@ def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int) -> list[di
         if epoch["step"] == step and epoch["val_accuracy"]
     ]
     for report in evaluations.of(ws, run_id):
-        if report.subject.checkpoint == step:
-            accuracy = report.headline["accuracy"]
+        if report.subject.checkpoint == str(step):
             found.append(
                 {
                     "split": report.split,
                     "role": report.split_role,
-                    "accuracy": json.loads(accuracy.model_dump_json()),
+                    "accuracy": report.headline["accuracy"].model_dump(),
                     "evaluation": report.id,
                 }
             )
@@ -113,7 +111,7 @@ def get(ws: Workspace, reference: str) -> Card:
 def list_all(ws: Workspace) -> list[Card]:
     """All models, oldest first."""
     workspace.sweep(ws)
-    folders = (ws.folder("model", entry.id) for entry in ws.store.list("model"))
+    folders = (ws.folder("model", entry.id) for entry in ws.store.all("model"))
     return [open_model(folder) for folder in folders if (folder / workspace.FINAL_FILE["model"]).exists()]
 
 

@@ -23,7 +23,7 @@ from vizsla.models.predictor import Prediction
 from vizsla.training.spec import TrainingSpec
 
 NAME = "digits"
-TRAINING = TrainingSpec(net="lenet", tune="scratch", epochs=20, batch_size=32, learning_rate=2e-3, shift=2)
+TRAINING = TrainingSpec(net="lenet", epochs=50, batch_size=32, learning_rate=3e-3, weight_decay=0.1, shift=2)
 NUM_SHOWN = 3
 
 

@@ -97,7 +97,7 @@ def get(ws: Workspace, reference: str) -> RunStatus:
 def list_all(ws: Workspace) -> list[RunStatus]:
     """All runs, oldest first."""
     workspace.sweep(ws)
-    folders = (ws.folder("run", entry.id) for entry in ws.store.list("run"))
+    folders = (ws.folder("run", entry.id) for entry in ws.store.all("run"))
     return [_status(folder) for folder in folders if (folder / workspace.FINAL_FILE["run"]).exists()]
 
 

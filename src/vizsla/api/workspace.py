@@ -84,7 +84,7 @@ def _register_folders(ws: Workspace) -> None:
     for kind, final in FINAL_FILE.items():
         for path in sorted(ws.root.glob(f"{kind}s/*/{final}")):
             facts = files.read_json(path)
-            known = {row.id for other in FINAL_FILE for row in ws.store.list(other)}
+            known = {row.id for other in FINAL_FILE for row in ws.store.all(other)}
             ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
             parents = [id for id in ids if id in known]
             ws.store.add(kind, facts["name"], parents=parents, id=facts["id"])
@@ -129,7 +129,7 @@ def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id:
     try:
         return ws.store.add(kind, name, parents=parents, id=id)
     except Conflict:
-        other = next((row for row in ws.store.list(kind) if row.name == name), None)
+        other = next((row for row in ws.store.all(kind) if row.name == name), None)
         holder = files.lock_holder(ws.folder(kind, other.id)) if other else None
         if other and holder and not (ws.folder(kind, other.id) / FINAL_FILE[kind]).exists():
             raise Conflict(
@@ -143,7 +143,7 @@ def sweep(ws: Workspace) -> list[Entry]:
     """Remove what was left unfinished by processes that are gone; returns what was removed."""
     swept = []
     for kind, final in FINAL_FILE.items():
-        rows = {row.id: row for row in ws.store.list(kind)}
+        rows = {row.id: row for row in ws.store.all(kind)}
         for folder in (ws.root / f"{kind}s").iterdir():
             if (folder / final).exists() or not folder.is_dir() or files.lock_holder(folder) is not None:
                 continue

@@ -13,13 +13,13 @@ from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.progress import Bars
 from vizsla.datasets.dataset import Dataset
+from vizsla.datasets.scan import SPLITS, Split
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.datasets.stats import Copies, Statistics
 from vizsla.images.preprocess import parse_size
 
 app = App(name="dataset", help="Build, list, show and delete datasets.")
 
-SPLITS = ("train", "val", "test")
 CLASSES_SHOWN = 40
 REASONS_SHOWN = 10
 
@@ -161,7 +161,7 @@ def _example(copies: Copies) -> str:
     return " = ".join(safe(path) for path in copies.examples[0][:3])
 
 
-def _total(dataset: Dataset, split: str) -> int:
+def _total(dataset: Dataset, split: Split) -> int:
     return sum(dataset.counts.get(split, {}).values())
 
 

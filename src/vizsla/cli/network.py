@@ -52,14 +52,14 @@ def show(
         return
     out.print(f"\n[bold]{safe(found['name'])}[/]")
     pairs: list[tuple[str, object]] = [
-        ("parameters", f"{found['parameters']:,}"),
+        ("parameters", f"{found['num_parameters']:,}"),
         ("multiply-accumulates", f"{found['multiply_accumulates']:,} a picture of {width} x {height} px"),
         ("pretrained weights", safe(found["weights"])),
-        ("their licence", safe(found["licence"])),
+        ("their licence", safe(found["licence"] or "–")),
     ]
     out.print(facts(pairs))
     rows = [
-        (safe(layer["name"]), safe(layer["kind"]), layer["shape"], f"{layer['parameters']:,}")
+        (safe(layer["name"]), safe(layer["kind"]), " x ".join(map(str, layer["shape"])), f"{layer['num_parameters']:,}")
         for layer in found["layers"]
     ]
     out.print(table(("layer", "kind", "output", "parameters"), rows, right=("parameters",)))

@@ -61,7 +61,7 @@ def with_options(spec: type[BaseModel], *, skip: tuple[str, ...] = ()) -> Callab
         signature = inspect.Signature([*own, *drawn])
         wrapped.__signature__ = signature  # type: ignore[attr-defined]
         wrapped.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
-        del wrapped.__wrapped__  # type: ignore[attr-defined]
+        del wrapped.__wrapped__
         return wrapped
 
     return decorate

@@ -11,7 +11,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -22,14 +21,14 @@ from vizsla.events import Event
 class Bars:
     """One bar a stage. Quiet when the output is for programs."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, epoch_lines: bool = True) -> None:
         self._quiet = quiet
+        self._epoch_lines = epoch_lines
         self._progress = Progress(
-            TextColumn("[bold]{task.description:<24}"),
-            BarColumn(bar_width=28),
+            TextColumn("[bold]{task.description:<17}"),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
             console=err,
             disable=quiet,
@@ -84,18 +83,19 @@ class Bars:
         self._progress.print(f"Goes on from step {event['step']} (it was {event['after']}).")
 
     def _on_step(self, event: Event) -> None:
-        note = f"[dim]loss {event['loss']:.3f}, {event['pictures_per_s']:,.0f} pictures/s[/]"
+        note = f"[dim]loss {event['loss']:.3f}  {event['pictures_per_s']:,.0f} pics/s[/]"
         self.stage("train", event["step"], self._total_steps, note)
 
     def _on_epoch(self, event: Event) -> None:
-        self._progress.print(epoch_line(event, self._epochs))
+        if self._epoch_lines:
+            self._progress.print(epoch_line(event, self._epochs), soft_wrap=True)
 
 
 def epoch_line(event: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch, with the accuracy on the validation split and its interval."""
-    start = f"epoch {event['epoch']:>{len(str(epochs))}}/{epochs}   train loss {event['train_loss']:.4f}"
+    """One line about an epoch, with the accuracy on the validation split, its interval and number of pictures."""
+    start = f"{event['epoch']:>{len(str(epochs))}}/{epochs}  train loss {event['train_loss']:.3f}"
     if not event["val_accuracy"]:
-        return f"{start}   [dim]no validation split[/]"
-    best = "   [green]best so far[/]" if event["best_epoch"] == event["epoch"] else ""
-    accuracy = f"accuracy {percent(event['val_accuracy'])} on {event['val_accuracy']['num_pictures']:,} val pictures"
-    return f"{start}   val loss {event['val_loss']:.4f}   {accuracy}{best}"
+        return f"{start}  [dim]no val pictures[/]"
+    best = "  [green]best[/]" if event["best_epoch"] == event["epoch"] else ""
+    accuracy = f"val accuracy {percent(event['val_accuracy'])}, n {event['val_accuracy']['num_pictures']:,}"
+    return f"{start}  {accuracy}{best}"

@@ -16,7 +16,7 @@ from vizsla.cli.run import as_json
 def quickstart(*, common: Common = Common()) -> None:
     """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in about a minute."""
     with vizsla.open(common.workspace) as ws:
-        with Bars(quiet=common.json) as bars:
+        with Bars(quiet=common.json, epoch_lines=False) as bars:
             outcome = verbs.run(ws, progress=bars.stage, on_event=bars.event)
         if common.json:
             print_json(_as_json(ws, outcome))
@@ -46,7 +46,8 @@ def _show(ws: Workspace, outcome: Outcome) -> None:
     times = ", ".join(f"{stage} {seconds(value)}" for stage, value in outcome.seconds.items())
     out.print("\n[bold]What was made[/]")
     pairs: list[tuple[str, object]] = [
-        ("accuracy", f"[bold green]{accuracy}[/] on {report.num_pictures:,} test pictures; in brackets: 95 % interval"),
+        ("accuracy", f"[bold green]{accuracy}[/] on {report.num_pictures:,} test pictures"),
+        ("", "[dim]in brackets: where it lies with 95 % confidence[/]"),
         ("pictures", f"{dataset.used:,} used + {dataset.rejected:,} rejected: {splits}"),
         ("time", times),
         ("dataset", f"{safe(dataset.name)}  [dim]{safe(ws.folder('dataset', dataset.id))}[/]"),

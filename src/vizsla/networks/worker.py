@@ -21,7 +21,8 @@ def answer(question: dict[str, Any]) -> Any:
     name, size, channels = question["show"], tuple(question["size"]), question["channels"]
     catalogue.check(name)
     network = catalogue.build(name, num_classes=question["num_classes"], in_channels=channels, size=size)
-    return {**catalogue.describe(name), **catalogue.summary(network, size, channels)}
+    found = catalogue.summary(network, size, channels)
+    return {**catalogue.describe(name), **found._asdict(), "layers": [layer._asdict() for layer in found.layers]}
 
 
 def main() -> None:

@@ -69,7 +69,7 @@ class Store:
         Raises:
             NotFound: nothing, or more than one thing, is meant.
         """
-        rows = self.list(kind)
+        rows = self.all(kind)
         for exact in (r for r in rows if reference in (r.id, r.name)):
             return exact
         matches = [r for r in rows if reference and (r.id.startswith(reference) or r.name.startswith(reference))]
@@ -86,7 +86,7 @@ class Store:
             f"There is no {kind} {reference!r}.", remedy=f"{hint} `vizsla {kind} list` shows them all.".strip()
         )
 
-    def list(self, kind: Kind) -> list[Entry]:
+    def all(self, kind: Kind) -> list[Entry]:
         """All things of a kind, oldest first."""
         query = select(entry).where(entry.c.kind == kind).order_by(entry.c.created_at, entry.c.id)
         with self.engine.connect() as connection:
@@ -113,7 +113,7 @@ class Store:
 
     def free_name(self, kind: Kind, stem: str) -> str:
         """`stem-1`, or the first number after it that no thing of this kind has."""
-        taken = {row.name for row in self.list(kind)}
+        taken = {row.name for row in self.all(kind)}
         stem = stem[: MAX_NAME - 8]
         number = 1
         while f"{stem}-{number}" in taken:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
@@ -58,7 +58,7 @@ def step_seed(seed: int, step: int) -> int:
 
 def ahead(
     load: Callable[[Positions], Tensor], plan: Iterator[Positions], depth: int = 3
-) -> Iterator[tuple[Positions, Tensor]]:
+) -> Generator[tuple[Positions, Tensor], None, None]:
     """Pairs of positions and their loaded batch, with up to `depth` batches loading in a thread meanwhile."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="load")
     queue = deque((positions, pool.submit(load, positions)) for positions in islice(plan, depth))

@@ -64,13 +64,13 @@ class Pictures:
         """See `Inputs.logits`. In training the result may carry auxiliary logits, as the network gives them."""
         pixels = batch.to(self._device, non_blocking=True)
         if random is None:
-            return self._classifier(pixels)  # type: ignore[no-any-return]
+            return self._classifier(pixels)
         spec = self._spec
         pixels = augment.geometry(
             pixels, size=self._classifier.size, shift=spec.shift, flip=bool(spec.flip), random=random
         )
         pictures = augment.colour(as_float(pixels), strength=spec.jitter or 0.0, random=random)
-        return self._classifier.network(self._classifier.standardise(pictures))  # type: ignore[no-any-return]
+        return self._classifier.network(self._classifier.standardise(pictures))
 
 
 class Features:
@@ -94,7 +94,7 @@ class Features:
         else:
             view = torch.randint(len(batch), (batch.shape[1],), generator=random)
             chosen = batch[view, torch.arange(batch.shape[1])]
-        return self._head(chosen.to(self._device))  # type: ignore[no-any-return]
+        return self._head(chosen.to(self._device))
 
 
 def compute_features(

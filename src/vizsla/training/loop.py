@@ -6,7 +6,7 @@ Between two events the state is whole: whoever consumes them may save it, or sto
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -127,7 +127,7 @@ def make_optimizer(spec: TrainingSpec, module: nn.Module) -> torch.optim.Optimiz
             return torch.optim.AdamW(groups, lr=spec.learning_rate)
 
 
-def train(task: Task, state: State) -> Iterator[Stepped | EpochEnded]:
+def train(task: Task, state: State) -> Generator[Stepped | EpochEnded, None, None]:
     """Train from `state.step` to the end of the plan, yielding what happens.
 
     Raises:
@@ -177,7 +177,7 @@ def _step(task: Task, state: State, batch: Tensor, labels: Tensor, rate: float) 
     with task.precision.autocast(task.device):
         output = task.train.logits(batch, random)
     loss, logits = loss_of(output, labels, task.spec.label_smoothing)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():

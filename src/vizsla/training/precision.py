@@ -37,7 +37,7 @@ def choose(wanted: str, device: torch.device, network: nn.Module) -> Precision:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return Precision("bf16", "the GPU has bf16 units")
         return Precision("fp32", "the GPU has no bf16 units")
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # type: ignore[no-untyped-call]
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("bf16", "the CPU has bf16 instructions")
     return Precision("fp32", "the CPU has no bf16 instructions")
 

@@ -54,7 +54,7 @@ class Prepared:
     plan: Plan
 
 
-def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
+def prepare(request: Request, announce: Callable[[str], object]) -> Prepared:
     """Check a request, build its network and find its weights; nothing is written.
 
     Args:

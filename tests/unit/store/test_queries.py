@@ -51,7 +51,7 @@ def test_what_others_depend_on_stays(store: Store) -> None:
         store.remove(dogs.id)
     store.remove(run.id)
     store.remove(dogs.id)
-    assert store.list("dataset") == []
+    assert store.all("dataset") == []
 
 
 @pytest.mark.parametrize("name", ["", " a", "-a", "a/b", "a\\b", "a\nb", "a\x1b[31m", "x" * 101, ".." + "/x"])
