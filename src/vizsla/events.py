@@ -55,6 +55,10 @@ class EventLog:
                 raise
         return line
 
+    def notice(self, text: str) -> None:
+        """Append a sentence that people should read."""
+        self.write("notice", text=text)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

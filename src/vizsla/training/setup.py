@@ -54,7 +54,7 @@ class Prepared:
     plan: Plan
 
 
-def prepare(request: Request, announce: Callable[[str], object]) -> Prepared:
+def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
     """Check a request, build its network and find its weights; nothing is written.
 
     Args:
@@ -77,6 +77,7 @@ def prepare(request: Request, announce: Callable[[str], object]) -> Prepared:
     found = None
     if spec.tune != "scratch":
         found = weights.find(spec.net, spec.weights, announce=announce)
+        _clear_classifier(network)
         weights.load(network, found, in_channels=dataset.preprocess.channels)
     arithmetic = precision.choose(spec.precision, device, network)
     train, val = _splits(request.dataset_folder, dataset)
@@ -151,6 +152,17 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _clear_classifier(network: torch.nn.Module) -> None:
+    """Start the new last layer of a pretrained network at zero (Kolesnikov et al. 2020, "Big Transfer").
+
+    timm's EfficientNets draw it so wide for few classes that its noise outlives a training of that layer alone.
+    """
+    found = network.get_classifier()  # type: ignore[operator]
+    for layer in found if isinstance(found, tuple) else (found,):
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
 
 
 def _input_size(spec: TrainingSpec, dataset: Dataset) -> tuple[int, int]:

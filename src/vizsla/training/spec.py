@@ -11,7 +11,7 @@ Tune = Literal["full", "head", "scratch"]
 # What `None` becomes, by what is trained. Measured on small sets of real pictures; see docs/decisions/0004-defaults.md.
 RECIPES: dict[Tune, dict[str, Any]] = {
     "full": {"epochs": 10, "learning_rate": 3e-4, "weight_decay": 0.05, "flip": True, "jitter": 0.2},
-    "head": {"epochs": 40, "learning_rate": 3e-3, "weight_decay": 1e-3, "flip": True, "jitter": 0.0},
+    "head": {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 1.0, "flip": True, "jitter": 0.0},
     "scratch": {"epochs": 30, "learning_rate": 1e-3, "weight_decay": 0.01, "flip": False, "jitter": 0.0},
 }
 
@@ -34,11 +34,11 @@ class TrainingSpec(BaseModel):
     batch_size: int = Field(32, ge=1, le=65_536, description="Pictures a step, at most.")
     optimizer: Literal["sgd", "adam", "adamw"] = Field("adamw", description="Optimiser.")
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Highest learning rate. Default: 0.0003 (full), 0.003 (head), 0.001 (scratch)."
+        None, description="Highest learning rate. Default: 0.0003 (full), 0.001 (head), 0.001 (scratch)."
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD; the other optimisers do not use it.")
     weight_decay: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="Weight decay. Default: 0.05 (full), 0.001 (head), 0.01 (scratch)."
+        None, description="Weight decay. Default: 0.05 (full), 1 (head), 0.01 (scratch)."
     )
     schedule: Literal["cosine", "step", "fixed"] = Field(
         "cosine", description="How the learning rate falls: half a cosine to zero, in steps, or not at all."

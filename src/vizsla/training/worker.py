@@ -63,7 +63,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 def _begin(folder: Path, log: EventLog, stop: work.Stop, request: setup.Request) -> Sitting:
-    prepared = setup.prepare(request, lambda text: log.write("notice", text=text))
+    prepared = setup.prepare(request, log.notice)
     state = State(make_optimizer(prepared.run.spec, _place(prepared)))
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
     log.write("started", total_steps=prepared.run.total_steps, epochs=prepared.run.spec.epochs)
