@@ -40,8 +40,8 @@ def test_the_readme_has_a_line_for_every_module() -> None:
     listed = set()
     folders: list[str] = []
     for line in tree.splitlines():
-        found = re.match(r"^( *)([\w.]+/?)\s+\S", line)
-        if not found:
+        found = re.match(r"^( *)([\w./]+?/?)(\s+\S|$)", line)
+        if not found or not found[2]:
             continue
         depth = len(found[1]) // 2
         folders = folders[:depth]
