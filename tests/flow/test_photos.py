@@ -1,0 +1,44 @@
+"""Real photos and pretrained weights, by command line, at the figures that the README states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.support import Cli
+
+LITE0 = ("--net", "tf_efficientnet_lite0")
+
+
+@pytest.mark.slow
+def test_dog_breeds_by_their_last_layer(cli: Cli, shared_data: Callable[[str], Path]) -> None:
+    dogs = shared_data("dogs10")
+    options = ("--size", 160, "--resize", "crop", "--val-percent", 10, "--test-folder", dogs / "val")
+    dataset = cli("dataset", "create", "dogs", dogs / "train", *options, "--json").json
+    assert dataset["used"] == 1500
+    run = cli("train", "dogs", *LITE0, "--tune", "head", "--name", "dogs-head", "--json").json
+    assert run["run"]["weights"]["licence"] == "apache-2.0"
+    report = cli("evaluate", "dogs-head", "--split", "test", "--json").json
+    accuracy = report["headline"]["accuracy"]
+    assert accuracy["num_pictures"] == 500
+    assert accuracy["value"] >= 0.88
+    card = cli("model", "export", "dogs-head", "--name", "dogs-1", "--json").json
+    assert card["weights"]["licence"] == "apache-2.0"
+    photos = sorted((dogs / "val" / "Samoyed").iterdir())[:8]
+    found = cli("predict", "dogs-1", *photos, "--json").json
+    assert sum(p["scores"][0]["label"] == "Samoyed" for p in found) >= 6
+
+
+@pytest.mark.slow
+def test_skin_lesions_by_the_whole_network(cli: Cli, shared_data: Callable[[str], Path]) -> None:
+    pictures = shared_data("isic_thumbs")
+    options = ("--size", 64, "--max-per-class", 60, "--val-percent", 20, "--test-percent", 20)
+    cli("dataset", "create", "skin", pictures, *options)
+    before = cli("train", "skin", *LITE0, "--tune", "full", "--epochs", 2, "--jitter", 0.3, "--json").json
+    epochs = cli("run", "show", before["run"]["name"], "--json").json["epochs"]
+    assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
+    report = cli("evaluate", before["run"]["name"], "--json").json
+    assert set(report["headline"]) >= {"accuracy", "balanced_accuracy", "auc"}
+    again = cli("train", "skin", *LITE0, "--tune", "full", "--epochs", 2, "--jitter", 0.3, "--json").json
+    assert again["progress"]["last_epoch"]["train_loss"] == before["progress"]["last_epoch"]["train_loss"]

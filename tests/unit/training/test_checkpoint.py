@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vizsla.training import checkpoint
+from vizsla.training.checkpoint import Best, Position
+from vizsla.training.loop import State, make_optimizer
+from vizsla.training.run import checkpoints, find_checkpoint
+from vizsla.training.spec import TrainingSpec
+
+
+def _network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 2))
+    return made.to(memory_format=torch.channels_last)
+
+
+def _state(network: nn.Module, optimizer: str) -> State:
+    spec = TrainingSpec(optimizer=optimizer, tune="scratch").resolved(has_weights=False)  # type: ignore[arg-type]
+    return State(make_optimizer(spec, network))
+
+
+def _step(network: nn.Module, state: State) -> None:
+    inputs = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(state.step))
+    network(inputs.to(memory_format=torch.channels_last)).square().mean().backward()
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.sums += state.step
+    state.recent += 2 * state.step
+    state.step += 1
+
+
+def _position(step: int, best: Best | None = None) -> Position:
+    return Position(step=step, best=best, elapsed_s=1.5, events_bytes=10)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path: Path, optimizer: str) -> None:
+    network = _network(0)
+    state = _state(network, optimizer)
+    for _ in range(3):
+        _step(network, state)
+    best = Best(step=2, epoch=1, accuracy=0.5, loss=0.7)
+    folder = checkpoint.save(tmp_path, network, state, _position(3, best))
+
+    other = _network(1)
+    restored = _state(other, optimizer)
+    assert checkpoint.load(folder, other, restored) == _position(3, best)
+    assert restored.step == 3
+    for _ in range(3):
+        _step(network, state)
+        _step(other, restored)
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+    assert torch.equal(state.sums, restored.sums)
+    assert torch.equal(state.recent, restored.recent)
+
+
+def test_the_optimisers_tensors_lie_in_memory_as_their_parameters(tmp_path: Path) -> None:
+    network = _network(0)
+    state = _state(network, "adamw")
+    _step(network, state)
+    folder = checkpoint.save(tmp_path, network, state, _position(1))
+    restored = _state(network, "adamw")
+    checkpoint.load(folder, network, restored)
+    convolution = network.get_parameter("0.weight")
+    assert restored.optimizer.state[convolution]["exp_avg"].stride() == convolution.stride()
+
+
+def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
+    network = _network(0)
+    state = _state(network, "sgd")
+    for step in range(1, 6):
+        best = Best(step=2 if step >= 2 else 1, epoch=1, accuracy=0.5, loss=0.7)
+        checkpoint.save(tmp_path, network, state, _position(step, best))
+    assert [found.step for found in checkpoints(tmp_path)] == [2, 5]
+    assert find_checkpoint(tmp_path, "best").step == 2
+    assert find_checkpoint(tmp_path, "last").step == 5
+    assert find_checkpoint(tmp_path, "2").step == 2
+
+
+def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / "000000007").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".000000008.tmp").mkdir()
+    assert checkpoints(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "beaten"),
+    [
+        ((0.5, 1.0), (0.6, 2.0), True),
+        ((0.5, 1.0), (0.5, 0.9), True),
+        ((0.5, 1.0), (0.5, 1.0), False),
+        ((0.5, 1.0), (0.4, 0.1), False),
+    ],
+)
+def test_best_is_by_accuracy_and_then_by_loss(
+    now: tuple[float, float], then: tuple[float, float], beaten: bool
+) -> None:
+    assert Best(1, 1, *now).beaten_by(Best(2, 2, *then)) is beaten
