@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.support import Cli, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+NOBODY = 65534
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +26,21 @@ def shared_data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """An empty folder and, for the length of the test, an account that may not read everything."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        account = os.geteuid()
+        if account == 0:
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(account)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, content hashes, locks, path containment, free space.
+"""Files that are whole or absent: atomic writes, content hashes, locks, free space.
 
 A file is written beside its target, flushed to the disk and renamed over it. A reader, or the next start after a
 power cut, sees the old content or the new one, never half of either. The cost is one fsync a file, so this is for
@@ -113,18 +113,6 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def contained(root: Path, relative: str) -> Path:
-    """`root / relative`, refused when it would lie outside `root`.
-
-    Raises:
-        InvalidInput: `relative` leaves `root`, by "..", by being absolute or by a symbolic link.
-    """
-    path = (root / relative).resolve()
-    if not path.is_relative_to(root.resolve()):
-        raise InvalidInput("The path leads out of its folder.", where=relative)
-    return path
 
 
 class Lock:

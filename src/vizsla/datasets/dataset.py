@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla import files
+from vizsla import records
 from vizsla.datasets.scan import SPLITS, Split
 from vizsla.datasets.spec import DatasetSpec, Encoding
 from vizsla.datasets.stats import Statistics
@@ -79,22 +79,7 @@ def open_dataset(folder: Path) -> Dataset:
         raise InvalidInput(
             "The dataset is unfinished.", where=str(folder), remedy="Wait until it is built, or build it again."
         )
-    content = files.read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise InvalidInput(
-            f"This version reads the format {FORMAT}, not {found!r}.",
-            where=str(path),
-            remedy="Use the version of Vizsla that wrote it, or build the dataset again.",
-        )
-    try:
-        return Dataset.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise InvalidInput(
-            f"The file is damaged: {field}: {first['msg']}.", where=str(path), remedy="Build the dataset again."
-        ) from None
+    return records.read(path, Dataset, remedy="Build the dataset again.")
 
 
 def read_images(folder: Path, split: str | None = None) -> pa.Table:

@@ -19,9 +19,9 @@ from typing import IO, Literal, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from vizsla import files
+from vizsla import files, records
 from vizsla.datasets.spec import Encoding
 from vizsla.errors import InvalidInput
 
@@ -202,15 +202,7 @@ def _pixel_file(encoding: Encoding) -> str:
 
 
 def _about(folder: Path) -> PixelsFile:
-    path = folder / "pixels.json"
-    try:
-        return PixelsFile.model_validate(files.read_json(path))
-    except ValidationError as error:
-        raise InvalidInput(
-            f"The file does not describe pixels that this version can read: {error.errors()[0]['msg']}.",
-            where=str(path),
-            remedy="It may be of a newer Vizsla; upgrade, or build the dataset again.",
-        ) from None
+    return records.read(folder / "pixels.json", PixelsFile, remedy=_REBUILD)
 
 
 def _offsets(path: Path, count: int) -> npt.NDArray[np.int64]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla import files
+from vizsla import records
 from vizsla.errors import InvalidInput
 
 FORMAT: Literal["vizsla.evaluation/1"] = "vizsla.evaluation/1"
@@ -117,19 +117,4 @@ def read_report(folder: Path) -> Report:
         raise InvalidInput(
             "This folder holds no finished evaluation.", where=str(folder), remedy="Run the evaluation again."
         )
-    content = files.read_json(path)
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise InvalidInput(
-            f"The report is of format {found!r}; this version of Vizsla reads {FORMAT!r}.",
-            where=str(path),
-            remedy="Read it with the version of Vizsla that wrote it, or run the evaluation again.",
-        )
-    try:
-        return Report.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise InvalidInput(
-            f"The report is damaged: {field}: {first['msg']}.", where=str(path), remedy="Run the evaluation again."
-        ) from None
+    return records.read(path, Report, remedy="Run the evaluation again.")

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vizsla import files, work
+from vizsla import records, work
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput, VizslaError
@@ -61,7 +61,7 @@ class StoppedError(VizslaError):
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Evaluate and write the report."""
-    request = Request.model_validate(files.read_json(folder / work.REQUEST))
+    request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     dataset = open_dataset(request.dataset_folder)
     arrays = split_arrays(request.dataset_folder, request.split)
     judged = _open_run(request) if request.kind == "run" else _open_model(request)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla import files
+from vizsla import files, records
 from vizsla.errors import InvalidInput
 from vizsla.images.preprocess import Preprocess
 from vizsla.training.run import DatasetRef, Input, WeightsRef
@@ -71,7 +71,7 @@ def open_model(folder: Path) -> Card:
     """
     if not (folder / CARD).exists():
         raise InvalidInput("This is not a finished model.", where=str(folder), remedy="Export it again.")
-    return Card.model_validate(files.read_json(folder / CARD))
+    return records.read(folder / CARD, Card, remedy="Copy or export the model again.")
 
 
 def check_file(folder: Path, card: Card, name: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from vizsla import files, work
+from vizsla import files, records, work
 from vizsla.datasets.dataset import open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput
@@ -41,7 +41,7 @@ class Request(BaseModel):
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Write the model's files and, last, its card."""
-    request = Request.model_validate(files.read_json(folder / work.REQUEST))
+    request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     run = open_run(request.run_folder)
     found = find_checkpoint(request.run_folder, request.checkpoint)
     log.write("progress", stage="export", done=0, total=2)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import weakref
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import timm
@@ -19,20 +18,6 @@ from vizsla.networks import sources
 from vizsla.networks.classic import CLASSICS, TableConvolution
 
 CLASSIC_SIZES = {"lenet": (32, 32), "alexnet": (224, 224), "googlenet": (224, 224)}
-
-
-class Normalisation(NamedTuple):
-    """Mean and deviation of each channel, of pixels in 0..1, that pretrained weights expect."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-class Split(NamedTuple):
-    """A network in two parts: `head(body(x))` is `network(x)` in eval mode."""
-
-    body: Callable[[Tensor], Tensor]
-    head: nn.Module
 
 
 class Layer(NamedTuple):
@@ -169,15 +154,6 @@ def features(network: nn.Module, x: Tensor) -> Tensor:
     return _features(network, x)
 
 
-def split(network: nn.Module) -> Split:
-    """The network as a body that yields features and the classifier on top.
-
-    Raises:
-        InvalidInput: the network has not one classifier; or, when the body is first used, as `features`.
-    """
-    return Split(partial(features, network), _classifier(network))
-
-
 def _features(network: Any, x: Tensor) -> Tensor:
     return network.forward_head(network.forward_features(x), pre_logits=True)
 
@@ -221,14 +197,6 @@ def _inseparable(network: nn.Module, reason: str) -> InvalidInput:
         where="tune",
         remedy="Train the whole network with --tune full, or use another one.",
     )
-
-
-def normalisation(name: str) -> Normalisation | None:
-    """What the pretrained weights of `name` expect; None for the classics, which have none."""
-    if name in CLASSICS:
-        return None
-    config = timm.get_pretrained_cfg(name)
-    return Normalisation(tuple(config.mean), tuple(config.std)) if config is not None else None
 
 
 def input_size(name: str) -> tuple[int, int]:

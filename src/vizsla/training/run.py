@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla import events, files, work
+from vizsla import events, files, records, work
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.images.preprocess import Preprocess
 from vizsla.training.spec import TrainingSpec
@@ -102,7 +102,7 @@ def open_run(folder: Path) -> Run:
         raise InvalidInput(
             "The run was never started.", where=str(folder), remedy="Start it again with `vizsla train`."
         )
-    return Run.model_validate(files.read_json(folder / "run.json"))
+    return records.read(folder / "run.json", Run, remedy="Train again.")
 
 
 def progress(folder: Path) -> Progress:

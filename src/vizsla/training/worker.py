@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vizsla import files, work
+from vizsla import files, records, work
 from vizsla.events import EventLog
 from vizsla.training import checkpoint, setup
 from vizsla.training.checkpoint import Best, Position
@@ -52,7 +52,7 @@ class Sitting:
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Train the run in `folder` to its end, or until asked to stop; returns "done" or "stopped"."""
-    request = setup.Request.model_validate(files.read_json(folder / work.REQUEST))
+    request = records.read(folder / work.REQUEST, setup.Request, remedy="Ask for it again.")
     begun = (folder / "run.json").exists()
     sitting = _resume(folder, log, stop, request) if begun else _begin(folder, log, stop, request)
     try:
