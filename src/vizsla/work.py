@@ -27,6 +27,10 @@ EXIT_REFUSED = 2
 EXIT_DISK_FULL = 4  # with a full disk the event that says so may not be written, so the exit code says it too
 
 
+class Stopped(Exception):
+    """Leaves work that was asked to stop, when there is nothing to save."""
+
+
 class Stop:
     """Whether this process was asked to stop; true from the first SIGTERM or SIGINT on."""
 
@@ -34,6 +38,11 @@ class Stop:
         self.asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
+
+    def check(self) -> None:
+        """Raise `Stopped` when this process was asked to stop."""
+        if self.asked:
+            raise Stopped
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
@@ -50,7 +59,7 @@ def main(do: Callable[[Path, EventLog, Stop], str]) -> int:
     stop = Stop()
     with files.Lock(folder, inherited), EventLog(folder / EVENTS) as log:
         try:
-            log.write(do(folder, log, stop))
+            log.write(_outcome(do, folder, log, stop))
         except VizslaError as error:
             _failed(log, error)
             return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_REFUSED
@@ -65,6 +74,13 @@ def main(do: Callable[[Path, EventLog, Stop], str]) -> int:
             _failed(log, cause, trace=traceback.format_exc())
             return EXIT_FAILED
     return 0
+
+
+def _outcome(do: Callable[[Path, EventLog, Stop], str], folder: Path, log: EventLog, stop: Stop) -> str:
+    try:
+        return do(folder, log, stop)
+    except Stopped:
+        return "stopped"
 
 
 def _failed(log: EventLog, error: VizslaError, trace: str = "") -> None:

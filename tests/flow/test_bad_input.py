@@ -80,6 +80,7 @@ def test_an_unknown_network(cli: Cli, workspace: Path, tmp_path: Path) -> None:
     assert list((workspace / "runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_to_be_had(cli: Cli, workspace: Path, tmp_path: Path) -> None:
     cli("dataset", "create", "d", _pictures(tmp_path / "p"), "--size", 32)
     done = cli("train", "d", "--net", "resnet18", "--tune", "full", status=1)
@@ -88,6 +89,7 @@ def test_weights_that_are_not_to_be_had(cli: Cli, workspace: Path, tmp_path: Pat
     assert list((workspace / "runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_picture_size_that_the_network_cannot_take(cli: Cli, workspace: Path, tmp_path: Path) -> None:
     cli("dataset", "create", "d", _pictures(tmp_path / "p"), "--size", 12)
     assert "12" in cli("train", "d", "--net", "lenet", status=1).err
@@ -95,6 +97,7 @@ def test_a_picture_size_that_the_network_cannot_take(cli: Cli, workspace: Path, 
     assert list((workspace / "runs").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_split_that_is_empty(cli: Cli, tmp_path: Path) -> None:
     cli("dataset", "create", "d", _pictures(tmp_path / "p"), "--size", 28)
     cli("train", "d", "--net", "lenet", "--epochs", 1, "--name", "r")
@@ -102,6 +105,7 @@ def test_a_split_that_is_empty(cli: Cli, tmp_path: Path) -> None:
     assert cli("evaluation", "list", "--json").json == []
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_with_advice(cli: Cli, tmp_path: Path) -> None:
     cli("dataset", "create", "d", _pictures(tmp_path / "p", num=30), "--size", 28)
     options = ("--optimizer", "sgd", "--learning-rate", "1e15", "--net", "googlenet", "--epochs", 3, "--batch-size", 2)
@@ -225,6 +229,7 @@ def _fill_disk(ballast: Path) -> None:
             file.write(b"x" * 4096)
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_training_keeps_the_last_checkpoint(small_disk: Path, tmp_path: Path) -> None:
     pictures = draw_shapes(tmp_path / "p", num=20)
     env = environment(small_disk / "w")

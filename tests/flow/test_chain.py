@@ -91,6 +91,7 @@ def test_a_picture_is_seen_the_same_everywhere(chain: Chain, shapes: Path) -> No
         assert sum(score["probability"] for score in prediction["scores"]) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_is_evaluated_as_its_run_was(copied: Cli, chain: Chain) -> None:
     again = copied("evaluate", "shapes-1", "--split", "test", "--json").json
     assert again["subject"]["kind"] == "model"
@@ -98,6 +99,7 @@ def test_a_model_is_evaluated_as_its_run_was(copied: Cli, chain: Chain) -> None:
     assert again["confusion"] == chain.report["confusion"]
 
 
+@pytest.mark.slow
 def test_python_does_what_the_command_line_does(chain: Chain, shapes: Path, tmp_path: Path) -> None:
     with vizsla.open(tmp_path / "other") as ws:
         spec = vizsla.DatasetSpec(source=shapes, width=32, height=32, val_percent=20, test_percent=20)
@@ -171,6 +173,7 @@ def test_things_are_shown_to_people(chain: Chain) -> None:
     assert "24 pictures of the test split (held out)" in report
 
 
+@pytest.mark.slow
 def test_grey_pictures_and_a_crop(cli: Cli, shapes: Path) -> None:
     cli("dataset", "create", "grey", shapes, "--size", "40x36", "--colour", "grey", "--val-percent", 20)
     run = cli("train", "grey", "--net", "lenet", "--epochs", 1, "--crop", 28, "--flip", "--jitter", 0.3, "--json").json

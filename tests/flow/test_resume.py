@@ -21,6 +21,8 @@ from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict
 from vizsla.training.run import checkpoints, find_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SPEC = vizsla.TrainingSpec(
     net="lenet", epochs=4, batch_size=2, learning_rate=0.002, shift=2, jitter=0.2, checkpoint_every_s=0.01
 )
@@ -160,3 +162,28 @@ def test_only_the_best_and_the_last_checkpoint_are_kept(ws: Workspace, uninterru
     kept = {checkpoint.step for checkpoint in checkpoints(uninterrupted)}
     assert kept == {find_checkpoint(uninterrupted, which).step for which in ("best", "last")}
     assert all(path.name.isdigit() for path in (uninterrupted / "checkpoints").iterdir()), "nothing half-written"
+
+
+def test_ctrl_c_before_the_worker_is_ready_leaves_nothing(ws: Workspace) -> None:
+    process = _start(ws, "early")
+    _until(lambda: [row for row in ws.store.all("run") if row.name == "early"], process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130, err
+    assert b"nothing half-made" in err
+    assert [row for row in ws.store.all("run") if row.name == "early"] == []
+
+
+def test_ctrl_c_while_evaluating_leaves_nothing(ws: Workspace, uninterrupted: Path) -> None:
+    process = subprocess.Popen(
+        command("evaluate", "whole", "--split", "val", "--name", "early"),
+        env=environment(ws.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    _until(lambda: ws.store.all("evaluation"), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130, err
+    assert ws.store.all("evaluation") == []
+    assert list((ws.root / "evaluations").iterdir()) == []

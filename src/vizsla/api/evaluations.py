@@ -12,7 +12,7 @@ from vizsla.api.runs import ignore_event
 from vizsla.api.workspace import Workspace
 from vizsla.datasets.dataset import split_arrays
 from vizsla.errors import NotFound
-from vizsla.evaluation.report import Report, read_report
+from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event
 from vizsla.jobs import launch
 from vizsla.models.card import open_model
@@ -56,20 +56,20 @@ def create(
     dataset = next(row for row in ws.store.all("dataset") if row.id == found.dataset_id)
     name = name or ws.store.free_name("evaluation", f"{found.entry.name}-{split}")
     with workspace.claim(ws, "evaluation", name, parents=[found.entry.id, dataset.id]) as claim:
-        request = {
-            "id": claim.entry.id,
-            "name": name,
-            "kind": found.kind,
-            "subject_folder": str(found.folder),
-            "subject_name": found.entry.name,
-            "checkpoint": found.checkpoint,
-            "dataset_folder": str(dataset_folder),
-            "dataset_name": dataset.name,
-            "split": split,
-        }
-        files.write_json(claim.folder / work.REQUEST, request)
+        request = Request(
+            id=claim.entry.id,
+            name=name,
+            kind=found.kind,
+            subject_folder=found.folder,
+            subject_name=found.entry.name,
+            checkpoint=found.checkpoint,
+            dataset_folder=dataset_folder,
+            dataset_name=dataset.name,
+            split=split,
+        )
+        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         process = launch.start(WORKER, claim.folder, claim.lock)
-        launch.finish(process, claim.folder, on_event)
+        launch.finish_whole(process, claim.folder, on_event)
     workspace.tidy(claim.folder)
     return read_report(claim.folder)
 

@@ -12,7 +12,7 @@ from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput
 from vizsla.events import Event
 from vizsla.jobs import launch
-from vizsla.models.card import Card, open_model
+from vizsla.models.card import Card, Request, open_model
 from vizsla.models.predictor import Prediction, Predictor
 from vizsla.store.queries import Entry
 from vizsla.training.run import epochs, find_checkpoint, open_run
@@ -43,18 +43,18 @@ def export(
     step = find_checkpoint(run_folder, checkpoint).step
     name = name or ws.store.free_name("model", parent.name)
     with workspace.claim(ws, "model", name, parents=[parent.id]) as claim:
-        request = {
-            "id": claim.entry.id,
-            "name": name,
-            "created_at": claim.entry.created_at,
-            "run_folder": str(run_folder),
-            "dataset_folder": str(ws.folder("dataset", facts.dataset.id)),
-            "checkpoint": str(step),
-            "figures": _figures(ws, parent.id, run_folder, step),
-        }
-        files.write_json(claim.folder / work.REQUEST, request)
+        request = Request(
+            id=claim.entry.id,
+            name=name,
+            created_at=claim.entry.created_at,
+            run_folder=run_folder,
+            dataset_folder=ws.folder("dataset", facts.dataset.id),
+            checkpoint=str(step),
+            figures=tuple(_figures(ws, parent.id, run_folder, step)),
+        )
+        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         process = launch.start(WORKER, claim.folder, claim.lock)
-        launch.finish(process, claim.folder, on_event)
+        launch.finish_whole(process, claim.folder, on_event)
     workspace.tidy(claim.folder)
     return open_model(claim.folder)
 

@@ -57,14 +57,14 @@ def start(
         raise InvalidInput(f"The dataset {parent.name!r} is not finished.", remedy="Wait until it is built.")
     name = name or ws.store.free_name("run", f"{parent.name}-{spec.net}")
     with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
-        request = {
-            "id": claim.entry.id,
-            "name": name,
-            "created_at": claim.entry.created_at,
-            "dataset_folder": str(dataset_folder),
-            "spec": spec.model_dump(mode="json"),
-        }
-        files.write_json(claim.folder / work.REQUEST, request)
+        request = run.Request(
+            id=claim.entry.id,
+            name=name,
+            created_at=claim.entry.created_at,
+            dataset_folder=dataset_folder,
+            spec=spec,
+        )
+        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         process = launch.start(WORKER, claim.folder, claim.lock)
         launch.finish(process, claim.folder, on_event)
     return get(ws, claim.entry.id)

@@ -23,6 +23,7 @@ app = App(
     help="Turn a folder of labelled pictures into a trained, tested and exported vision model.",
     version=lambda: version("vizsla"),
     help_on_error=False,
+    suppress_keyboard_interrupt=False,
 )
 app.command("vizsla.cli.quickstart:quickstart", help="Train on 5,000 digits, from pictures to a model.")
 app.command("vizsla.cli.dataset:app", name="dataset", help="Build, list, show and delete datasets.")
@@ -48,7 +49,9 @@ def main() -> NoReturn:
         _print_error(error.as_dict())
         status = EXIT_ERROR
     except KeyboardInterrupt:
-        print("Stopped; nothing half-made is left behind.", file=sys.stderr)
+        _print_error(
+            {"kind": "stopped", "what": "Stopped; nothing half-made is left behind.", "where": "", "remedy": ""}
+        )
         status = EXIT_STOPPED
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; Python would complain again when it flushes at exit.

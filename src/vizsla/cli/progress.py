@@ -60,6 +60,7 @@ class Bars:
             "notice": self._on_notice,
             "started": self._on_started,
             "resumed": self._on_resumed,
+            "stopping": self._on_stopping,
             "step": self._on_step,
             "epoch": self._on_epoch,
         }.get(event["event"])
@@ -81,6 +82,9 @@ class Bars:
 
     def _on_resumed(self, event: Event) -> None:
         self._progress.print(f"Goes on from step {event['step']} (it was {event['after']}).")
+
+    def _on_stopping(self, event: Event) -> None:
+        self._progress.print("[yellow]Stopping at the next safe point. Ctrl-C again kills it.[/]")
 
     def _on_step(self, event: Event) -> None:
         note = f"[dim]loss {event['loss']:.3f}  {event['pictures_per_s']:,.0f} pics/s[/]"

@@ -106,6 +106,21 @@ class Report(_Record):
     warnings: list[str]
 
 
+class Request(_Record):
+    """`request.json` of an evaluation."""
+
+    format: Literal["vizsla.evaluation-request/1"] = "vizsla.evaluation-request/1"
+    id: str
+    name: str
+    kind: Literal["run", "model"]
+    subject_folder: Path
+    subject_name: str
+    checkpoint: str
+    dataset_folder: Path
+    dataset_name: str
+    split: str
+
+
 def read_report(folder: Path) -> Report:
     """The report in an evaluation's folder.
 

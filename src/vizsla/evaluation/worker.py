@@ -8,39 +8,21 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from vizsla import records, work
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
-from vizsla.errors import InvalidInput, VizslaError
+from vizsla.errors import InvalidInput
 from vizsla.evaluation.evaluate import About, Predict, Rows, evaluate
-from vizsla.evaluation.report import DatasetRef, SplitRole, Subject
+from vizsla.evaluation.report import DatasetRef, Request, SplitRole, Subject
 from vizsla.events import EventLog
 
 PROGRESS_EVERY_S = 0.25
 
 ROLES: dict[str, SplitRole] = {"train": "trained on", "val": "chose the checkpoint", "test": "held out"}
-
-
-class Request(BaseModel):
-    """`request.json` of an evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["vizsla.evaluation-request/1"] = "vizsla.evaluation-request/1"
-    id: str
-    name: str
-    kind: Literal["run", "model"]
-    subject_folder: Path
-    subject_name: str
-    checkpoint: str
-    dataset_folder: Path
-    dataset_name: str
-    split: str
 
 
 class Judged(NamedTuple):
@@ -51,12 +33,6 @@ class Judged(NamedTuple):
     labels: list[str]
     fingerprint: str
     device: str
-
-
-class StoppedError(VizslaError):
-    """The evaluation was asked to stop; nothing of it is kept."""
-
-    kind = "stopped"
 
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
@@ -71,8 +47,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
     def progress(done: int, total: int) -> None:
         nonlocal last
-        if stop.asked:
-            raise StoppedError("The evaluation was stopped.", remedy="Start it again; nothing of it was kept.")
+        stop.check()
         if time.monotonic() - last > PROGRESS_EVERY_S or done == total:
             log.write("progress", stage=f"evaluate {request.split}", done=done, total=total)
             last = time.monotonic()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,33 @@ def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes
 def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None], offset: int = 0) -> Event:
     """Follow a worker to its end, passing its events on; returns the final one, "done" or "stopped".
 
-    Ctrl-C here asks the worker to stop at its next safe point and waits for that; a second one kills it.
+    Ctrl-C here asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
+    `stopping`; a second one kills it.
 
     Raises:
         VizslaError: what the worker failed with.
         WorkerDied: it ended without a last word.
+        KeyboardInterrupt: it ended without a last word because it was interrupted before it was ready to stop well.
     """
     final: Event | None = None
-    for event in _follow(process, folder / work.EVENTS, offset):
-        if event["event"] in events.FINAL:
-            final = event
-        on_event(event)
+    interrupted = False
+    path = folder / work.EVENTS
+    while True:
+        try:
+            ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
+            new, offset = events.read(path, offset)
+            for event in new:
+                final = event if event["event"] in events.FINAL else final
+                on_event(event)
+            if ended:
+                break
+            time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            _signal(process.pid, signal.SIGKILL if interrupted else signal.SIGTERM)
+            interrupted = True
+            on_event({"event": "stopping", "at": events.now()})
+    if final is None and interrupted:
+        raise KeyboardInterrupt
     if final is None:
         raise _death(process.returncode, folder)
     if final["event"] == "failed":
@@ -57,19 +73,10 @@ def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[E
     return final
 
 
-def _follow(process: subprocess.Popen[bytes], path: Path, offset: int) -> Iterator[Event]:
-    asked = False
-    while True:
-        try:
-            ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
-            new, offset = events.read(path, offset)
-            yield from new
-            if ended:
-                return
-            time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            _signal(process.pid, signal.SIGKILL if asked else signal.SIGTERM)
-            asked = True
+def finish_whole(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None]) -> None:
+    """As `finish`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here."""
+    if finish(process, folder, on_event)["event"] == "stopped":
+        raise KeyboardInterrupt
 
 
 def stop(pid: int) -> None:

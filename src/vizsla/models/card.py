@@ -63,6 +63,21 @@ class Card(BaseModel):
     vizsla_version: str
 
 
+class Request(BaseModel):
+    """`request.json` of an export."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.export-request/1"] = "vizsla.export-request/1"
+    id: str
+    name: str
+    created_at: str
+    run_folder: Path
+    dataset_folder: Path
+    checkpoint: str
+    figures: tuple[dict[str, Any], ...]
+
+
 def open_model(folder: Path) -> Card:
     """Read the card of a model folder.
 

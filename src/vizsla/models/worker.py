@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from vizsla import files, records, work
 from vizsla.datasets.dataset import open_dataset, split_arrays
@@ -16,27 +14,12 @@ from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog
 from vizsla.models import export
-from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, RunRef
+from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, Request, RunRef
 from vizsla.training import checkpoint
 from vizsla.training.run import Run, find_checkpoint, open_run
 
 # More pictures prove little more, and every one of them goes through both engines several times.
 PARITY_PICTURES = 56
-
-
-class Request(BaseModel):
-    """`request.json` of an export."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["vizsla.export-request/1"] = "vizsla.export-request/1"
-    id: str
-    name: str
-    created_at: str
-    run_folder: Path
-    dataset_folder: Path
-    checkpoint: str
-    figures: tuple[dict[str, Any], ...]
 
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
@@ -45,10 +28,12 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     run = open_run(request.run_folder)
     found = find_checkpoint(request.run_folder, request.checkpoint)
     log.write("progress", stage="export", done=0, total=2)
+    stop.check()
     classifier = checkpoint.restore(run, found.folder)
     split, pixels = _real_pictures(request.dataset_folder, run)
     agreement = export.write(classifier, run.labels, pixels, folder)
     log.write("progress", stage="export", done=1, total=2)
+    stop.check()
     card = Card(
         id=request.id,
         name=request.name,

@@ -79,6 +79,19 @@ class Run(BaseModel):
         return self.steps_per_epoch * self.spec.epochs
 
 
+class Request(BaseModel):
+    """`request.json` of a run: what the worker is asked to train."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.run-request/1"] = "vizsla.run-request/1"
+    id: str
+    name: str
+    created_at: str
+    dataset_folder: Path
+    spec: TrainingSpec
+
+
 class Progress(NamedTuple):
     """How far a run has come, from the end of its events and from whether its worker lives."""
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
@@ -22,23 +21,10 @@ from vizsla.networks.classifier import Classifier
 from vizsla.training import precision
 from vizsla.training.batches import Plan
 from vizsla.training.inputs import Stored
-from vizsla.training.run import DatasetRef, Input, Run, WeightsRef
+from vizsla.training.run import DatasetRef, Input, Request, Run, WeightsRef
 from vizsla.training.spec import TrainingSpec
 
 LIBRARIES = ("vizsla", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxruntime")
-
-
-class Request(BaseModel):
-    """`request.json` of a run: what the worker is asked to train."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["vizsla.run-request/1"] = "vizsla.run-request/1"
-    id: str
-    name: str
-    created_at: str
-    dataset_folder: Path
-    spec: TrainingSpec
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,9 @@ from vizsla.training import checkpoint, setup
 from vizsla.training.checkpoint import Best, Position
 from vizsla.training.inputs import Features, Inputs, Pictures, Stored, compute_features
 from vizsla.training.loop import EpochEnded, State, Stepped, Task, make_optimizer, train
-from vizsla.training.run import find_checkpoint, open_run
+from vizsla.training.run import Request, find_checkpoint, open_run
 
 PROGRESS_EVERY_S = 0.5
-
-
-class Stopped(Exception):
-    """Leaves a long preparation when the worker is asked to stop; there is nothing new to save then."""
 
 
 @dataclass
@@ -52,17 +48,13 @@ class Sitting:
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Train the run in `folder` to its end, or until asked to stop; returns "done" or "stopped"."""
-    request = records.read(folder / work.REQUEST, setup.Request, remedy="Ask for it again.")
+    request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     begun = (folder / "run.json").exists()
     sitting = _resume(folder, log, stop, request) if begun else _begin(folder, log, stop, request)
-    try:
-        task = _task(sitting)
-        return _train(sitting, task)
-    except Stopped:
-        return "stopped"
+    return _train(sitting, _task(sitting))
 
 
-def _begin(folder: Path, log: EventLog, stop: work.Stop, request: setup.Request) -> Sitting:
+def _begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     prepared = setup.prepare(request, log.notice)
     state = State(make_optimizer(prepared.run.spec, _place(prepared)))
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
@@ -75,7 +67,7 @@ def _begin(folder: Path, log: EventLog, stop: work.Stop, request: setup.Request)
     return Sitting(folder, log, stop, prepared, state, position)
 
 
-def _resume(folder: Path, log: EventLog, stop: work.Stop, request: setup.Request) -> Sitting:
+def _resume(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     prepared = setup.again(open_run(folder), request.dataset_folder)
     state = State(make_optimizer(prepared.run.spec, _place(prepared)))
     last = find_checkpoint(folder, "last")
@@ -126,7 +118,7 @@ def _task(sitting: Sitting) -> Task:
 
 
 class _reporter:  # noqa: N801 - used as the function that it is
-    """Writes `progress` events, at most two a second, and leaves by `Stopped` when asked to stop."""
+    """Writes `progress` events, at most two a second; leaves the work when asked to stop."""
 
     def __init__(self, sitting: Sitting, stage: str) -> None:
         self._sitting = sitting
@@ -134,8 +126,7 @@ class _reporter:  # noqa: N801 - used as the function that it is
         self._last = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        if self._sitting.stop.asked:
-            raise Stopped
+        self._sitting.stop.check()
         if time.monotonic() - self._last > PROGRESS_EVERY_S or done == total:
             self._sitting.log.write("progress", stage=self._stage, done=done, total=total)
             self._last = time.monotonic()
