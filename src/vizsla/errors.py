@@ -65,6 +65,12 @@ class TrainingFailed(VizslaError):
     kind = "training-failed"
 
 
+class ExportFailed(VizslaError):
+    """A network cannot be made a graph, or the graph does not agree with it."""
+
+    kind = "export-failed"
+
+
 class WorkerDied(VizslaError):
     """A worker process ended without saying why."""
 
@@ -75,7 +81,9 @@ def from_dict(fields: dict[str, str]) -> VizslaError:
     """The inverse of `VizslaError.as_dict`; a kind that is not known becomes a plain `VizslaError`."""
     kinds = {cls.kind: cls for cls in VizslaError.__subclasses__()}
     cls = kinds.get(fields.get("kind", ""), VizslaError)
-    return cls(fields.get("what", "unknown error"), where=fields.get("where", ""), remedy=fields.get("remedy", ""))
+    error = cls(fields.get("what", "unknown error"), where=fields.get("where", ""), remedy=fields.get("remedy", ""))
+    error.kind = fields.get("kind", cls.kind)
+    return error
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -127,15 +127,19 @@ class Lock:
         self._inherited = inherited
         self._file: IO[str] | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, patience_s: float = 1.0) -> None:
         """Take the lock and write this process's id into it.
 
         Raises:
             Conflict: another process holds it.
         """
         inherited = self._inherited
-        file = os.fdopen(inherited, "r+") if inherited is not None else self.path.open("a+", encoding="utf-8")
-        if not _flock(file, patience_s=1.0):
+        file = (
+            os.fdopen(inherited, "r+")
+            if inherited is not None
+            else os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+        )
+        if not _flock(file, patience_s):
             file.seek(0)
             holder = file.read().strip() or "unknown"
             file.close()
@@ -144,11 +148,12 @@ class Lock:
                 where=str(self.path.parent),
                 remedy="Wait until it is done, or stop it first.",
             )
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
         self._file = file
+        self.say_holder(os.getpid())
+
+    def say_holder(self, pid: int) -> None:
+        """Write the id of the process that holds the lock, or is about to take it over, in one piece."""
+        os.pwrite(self.fileno(), f"{pid:<12}".encode(), 0)
 
     def fileno(self) -> int:
         """The descriptor to hand to a child process, which takes the lock over as `inherited`."""
@@ -169,7 +174,7 @@ class Lock:
         self.release()
 
 
-def _flock(file: IO[str], *, patience_s: float) -> bool:
+def _flock(file: IO[str], patience_s: float) -> bool:
     """Try for the exclusive lock, again for a moment: `lock_holder` holds it shared while it looks."""
     deadline = time.monotonic() + patience_s
     while True:
@@ -185,7 +190,7 @@ def _flock(file: IO[str], *, patience_s: float) -> bool:
 def lock_holder(folder: Path) -> int | None:
     """The process id that holds the lock of `folder`, or None when nobody does."""
     try:
-        with (folder / LOCK).open("r+", encoding="utf-8") as file:
+        with (folder / LOCK).open(encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -15,27 +15,31 @@ from pathlib import Path
 from types import FrameType
 
 from vizsla import files
-from vizsla.errors import DiskFull, VizslaError
+from vizsla.errors import DiskFull, TrainingFailed, VizslaError
 from vizsla.events import EventLog
 
 REQUEST = "request.json"
 EVENTS = "events.jsonl"
 LOG = "log.txt"
 
+LESS_MEMORY = "Use smaller pictures, a smaller network or a smaller --batch-size, or --device cpu."
+
 EXIT_FAILED = 1
 EXIT_REFUSED = 2
 EXIT_DISK_FULL = 4  # with a full disk the event that says so may not be written, so the exit code says it too
 
 
-class Stopped(Exception):
-    """Leaves work that was asked to stop, when there is nothing to save."""
+class Stopped(BaseException):
+    """Leaves work that was asked to stop, when there is nothing to save. Not an error that a library might handle."""
 
 
 class Stop:
     """Whether this process was asked to stop; true from the first SIGTERM or SIGINT on."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, at_once: bool) -> None:
+        """`at_once` leaves the work right there, by `Stopped`; else it goes on until it looks."""
         self.asked = False
+        self._at_once = at_once
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask)
 
@@ -46,17 +50,21 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if self._at_once:
+            raise Stopped
 
 
-def main(do: Callable[[Path, EventLog, Stop], str]) -> int:
+def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> int:
     """Run `do(folder, log, stop)` for the folder in `sys.argv[1]`; it returns the final event, "done" or "stopped".
+
+    Work of which nothing is kept when it is stopped is left at once; other work looks at `stop` at its safe points.
 
     Expected errors become a `failed` event with what, where and remedy; any other also carries its traceback.
     Returns the exit status of the process.
     """
     folder = Path(sys.argv[1])
     inherited = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    stop = Stop()
+    stop = Stop(at_once=stop_at_once)
     with files.Lock(folder, inherited), EventLog(folder / EVENTS) as log:
         try:
             log.write(_outcome(do, folder, log, stop))
@@ -65,6 +73,9 @@ def main(do: Callable[[Path, EventLog, Stop], str]) -> int:
             return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_REFUSED
         except Exception as error:
             traceback.print_exc()
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+                _failed(log, TrainingFailed(f"The device is out of memory: {error}", remedy=LESS_MEMORY))
+                return EXIT_REFUSED
             cause = VizslaError(
                 f"{type(error).__name__}: {error}",
                 where=str(folder / LOG),

@@ -107,7 +107,6 @@ def test_a_split_that_is_empty(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_with_advice(cli: Cli, tmp_path: Path) -> None:
-    cli("dataset", "create", "d", _pictures(tmp_path / "p", num=30), "--size", 28)
     options = ("--optimizer", "sgd", "--learning-rate", "1e15", "--net", "googlenet", "--epochs", 3, "--batch-size", 2)
     cli("dataset", "create", "large", _pictures(tmp_path / "q", num=12), "--size", 64)
     done = cli("train", "large", *options, "--name", "r", status=1)
@@ -117,14 +116,26 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(cli: Cli, tmp_path: Path)
     assert "not a finite number" in shown["progress"]["error"]["what"]
 
 
+@pytest.mark.slow
+def test_copies_in_folders_of_the_users_own_are_said(cli: Cli, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "p" / "train", num=12)
+    shutil.copytree(tmp_path / "p" / "train", tmp_path / "p" / "test")
+    assert "in more than one split" in cli("dataset", "create", "d", tmp_path / "p", "--size", 28).out
+    cli("train", "d", "--net", "lenet", "--epochs", 1, "--name", "r")
+    (warning,) = (w for w in cli("evaluate", "r", "--json").json["warnings"] if "another split" in w)
+    assert warning.startswith("36 pictures of the test split")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (("train", "none"), "There is no dataset"),
         (("train",), "DATASET"),
-        (("evaluate", "none"), "There is no run"),
+        (("evaluate", "none"), "There is no run or model"),
         (("predict", "none", "x.png"), "There is no model"),
         (("run", "resume", "none"), "There is no run"),
+        (("train", "d", "--epochs", "0"), "--epochs: Input should be greater than or equal to 1"),
+        (("train", "d", "--learning-rate", "inf"), "--learning-rate: Input should be a finite number"),
         (("dataset", "create", "d", ".", "--size", "big"), "big"),
         (("dataset", "create", "d", ".", "--resize", "stretch"), "squash"),
         (("dataset", "create", "../d", "."), "slash"),

@@ -159,15 +159,15 @@ def test_a_lost_database_is_rebuilt_from_the_folders(copied: Cli) -> None:
 
 
 def test_things_are_shown_to_people(chain: Chain) -> None:
-    for args in (
-        ("dataset", "list"),
-        ("dataset", "show", "shapes"),
-        ("run", "list"),
-        ("run", "show", "first"),
-        ("model", "list"),
-        ("model", "show", "shapes-1"),
-    ):
-        assert "shapes" in chain.cli(*args).out
+    for args, words in {
+        ("dataset", "list"): "shapes",
+        ("dataset", "show", "shapes"): "120 found = 120 used + 0 rejected",
+        ("run", "list"): chain.run["run"]["id"],
+        ("run", "show", "first"): "72 train + 24 val pictures",
+        ("model", "list"): chain.card["id"],
+        ("model", "show", "shapes-1"): "(held out)",
+    }.items():
+        assert words in chain.cli(*args).out
     assert chain.report["id"] in chain.cli("evaluation", "list").out
     report = chain.cli("evaluation", "show", chain.report["name"]).out
     assert "24 pictures of the test split (held out)" in report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +19,7 @@ import vizsla
 from vizsla import events, files
 from vizsla.api import datasets, runs
 from vizsla.api.workspace import Workspace
-from vizsla.errors import Conflict
+from vizsla.errors import Conflict, WorkerDied
 from vizsla.training.run import checkpoints, find_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -162,6 +163,56 @@ def test_only_the_best_and_the_last_checkpoint_are_kept(ws: Workspace, uninterru
     kept = {checkpoint.step for checkpoint in checkpoints(uninterrupted)}
     assert kept == {find_checkpoint(uninterrupted, which).step for which in ("best", "last")}
     assert all(path.name.isdigit() for path in (uninterrupted / "checkpoints").iterdir()), "nothing half-written"
+
+
+def test_a_moved_workspace_goes_on(ws: Workspace, uninterrupted: Path, tmp_path: Path) -> None:
+    process = _start(ws, "moving")
+    _until(_reached(ws, "moving", 60), process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=WAIT_S)
+    shutil.copytree(ws.root, tmp_path / "moved ?#")
+    runs.delete(ws, "moving")
+    with vizsla.open(tmp_path / "moved ?#") as moved:
+        _same(runs.resume(moved, "moving").folder, uninterrupted)
+
+
+def test_a_network_with_batch_norm_in_bf16_goes_on_as_well(ws: Workspace) -> None:
+    """Stopped and resumed in another process, with other threads asked for; augmented by flips and crops."""
+    spec = vizsla.TrainingSpec(
+        net="test_resnet",
+        tune="scratch",
+        epochs=2,
+        batch_size=8,
+        crop=28,
+        flip=True,
+        jitter=0.3,
+        precision="bf16",
+        optimizer="sgd",
+        checkpoint_every_s=0.01,
+    )
+    whole = runs.start(ws, "shapes", spec, name="norm-whole")
+
+    def stop_early(event: events.Event) -> None:
+        if event["event"] == "step" and event["step"] == 10:
+            os.kill(runs.get(ws, "norm-cut").progress.worker or 0, signal.SIGKILL)
+
+    with pytest.raises(WorkerDied, match="SIGKILL"):
+        runs.start(ws, "shapes", spec, name="norm-cut", on_event=stop_early)
+    _same(runs.resume(ws, "norm-cut").folder, whole.folder)
+
+
+def test_a_caller_that_fails_leaves_nothing_running(ws: Workspace) -> None:
+    def fail(event: events.Event) -> None:
+        if event["event"] == "step":
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        runs.start(ws, "shapes", SPEC, name="abandoned", on_event=fail)
+    deadline = time.monotonic() + WAIT_S
+    while runs.get(ws, "abandoned").progress.state == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert runs.get(ws, "abandoned").progress.state == "stopped"
 
 
 def test_ctrl_c_before_the_worker_is_ready_leaves_nothing(ws: Workspace) -> None:

@@ -35,7 +35,7 @@ def create(
 
 def get(ws: Workspace, reference: str) -> Dataset:
     """The dataset of this id, name or beginning of one."""
-    return open_dataset(ws.folder("dataset", ws.store.find("dataset", reference).id))
+    return open_dataset(ws.folder("dataset", ws.store.find(reference, "dataset").id))
 
 
 def list_all(ws: Workspace) -> list[Dataset]:

@@ -11,7 +11,6 @@ from vizsla.api import workspace
 from vizsla.api.runs import ignore_event
 from vizsla.api.workspace import Workspace
 from vizsla.datasets.dataset import split_arrays
-from vizsla.errors import NotFound
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event
 from vizsla.jobs import launch
@@ -42,7 +41,7 @@ def create(
     """Evaluate a run's checkpoint, or a model, on a split of the dataset it was trained on.
 
     Args:
-        subject: a run or a model, by id, name or beginning of one; a run is looked for first.
+        subject: a run or a model, by id, name or beginning of one.
         split: "test", "val" or "train"; the report says what part the split played in training.
         checkpoint: of a run: "best", "last" or a step. A model has only one.
 
@@ -75,24 +74,18 @@ def create(
 
 
 def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
-    try:
-        entry = ws.store.find("run", subject)
-    except NotFound as no_run:
-        try:
-            entry = ws.store.find("model", subject)
-        except NotFound:
-            raise no_run from None
-        folder = ws.folder("model", entry.id)
+    entry = ws.store.find(subject, "run", "model")
+    folder = ws.folder(entry.kind, entry.id)
+    if entry.kind == "model":
         card = open_model(folder)
         return _Subject("model", entry, folder, str(card.run.checkpoint), card.dataset.id)
-    folder = ws.folder("run", entry.id)
     step = find_checkpoint(folder, checkpoint).step
     return _Subject("run", entry, folder, str(step), open_run(folder).dataset.id)
 
 
 def folder(ws: Workspace, reference: str) -> Path:
     """Where an evaluation lies: `report.html` in it is for people, `report.json` for programs."""
-    return ws.folder("evaluation", ws.store.find("evaluation", reference).id)
+    return ws.folder("evaluation", ws.store.find(reference, "evaluation").id)
 
 
 def get(ws: Workspace, reference: str) -> Report:

@@ -37,7 +37,7 @@ def export(
         ExportFailed: torch and ONNX do not agree, or torch cannot make the graph.
         NotFound: the run has no such checkpoint.
     """
-    parent = ws.store.find("run", run)
+    parent = ws.store.find(run, "run")
     run_folder = ws.folder("run", parent.id)
     facts = open_run(run_folder)
     step = find_checkpoint(run_folder, checkpoint).step
@@ -50,7 +50,7 @@ def export(
             run_folder=run_folder,
             dataset_folder=ws.folder("dataset", facts.dataset.id),
             checkpoint=str(step),
-            figures=tuple(_figures(ws, parent.id, run_folder, step)),
+            figures=tuple(_figures(ws, parent.id, run_folder, step, facts.precision)),
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         process = launch.start(WORKER, claim.folder, claim.lock)
@@ -59,13 +59,14 @@ def export(
     return open_model(claim.folder)
 
 
-def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int) -> list[dict[str, object]]:
+def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int, precision: str) -> list[dict[str, object]]:
     """The headline figures of one checkpoint: its validation, and every evaluation that was made of it."""
     found: list[dict[str, object]] = [
         {
             "split": "val",
             "role": "chose the checkpoint",
             "accuracy": epoch["val_accuracy"],
+            "precision": precision,
             "evaluation": None,
         }
         for epoch in epochs(run_folder)
@@ -78,6 +79,7 @@ def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int) -> list[di
                     "split": report.split,
                     "role": report.split_role,
                     "accuracy": report.headline["accuracy"].model_dump(),
+                    "precision": "fp32",
                     "evaluation": report.id,
                 }
             )
@@ -100,12 +102,12 @@ def _predictor(ws: Workspace, model: str) -> Predictor:
     path = Path(model)
     if "/" in model and path.is_dir():
         return Predictor(path)
-    return Predictor(ws.folder("model", ws.store.find("model", model).id))
+    return Predictor(ws.folder("model", ws.store.find(model, "model").id))
 
 
 def get(ws: Workspace, reference: str) -> Card:
     """The card of the model of this id, name or beginning of one."""
-    return open_model(ws.folder("model", ws.store.find("model", reference).id))
+    return open_model(ws.folder("model", ws.store.find(reference, "model").id))
 
 
 def list_all(ws: Workspace) -> list[Card]:

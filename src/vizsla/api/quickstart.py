@@ -15,7 +15,6 @@ from vizsla.api.workspace import Workspace
 from vizsla.datasets.dataset import Dataset, split_arrays
 from vizsla.datasets.digits import write_digits
 from vizsla.datasets.spec import DatasetSpec
-from vizsla.errors import NotFound
 from vizsla.evaluation.report import Report
 from vizsla.events import Event
 from vizsla.models.card import Card
@@ -76,11 +75,12 @@ def _dataset(ws: Workspace, progress: Callable[[str, int, int], None]) -> Datase
     pictures = ws.root / "examples" / "digits"
     if not pictures.exists():
         write_digits(pictures, progress=progress)
-    try:
-        return datasets.get(ws, NAME)
-    except NotFound:
-        spec = DatasetSpec(source=pictures, width=28, height=28, val_percent=10, test_percent=20)
-        return datasets.create(ws, NAME, spec, progress=progress)
+    spec = DatasetSpec(source=pictures, width=28, height=28, val_percent=10, test_percent=20)
+    for found in datasets.list_all(ws):
+        if found.spec == spec:
+            return found
+    taken = any(row.name == NAME for row in ws.store.all("dataset"))
+    return datasets.create(ws, ws.store.free_name("dataset", NAME) if taken else NAME, spec, progress=progress)
 
 
 def _some_pictures(ws: Workspace, dataset: Dataset) -> list[Path]:

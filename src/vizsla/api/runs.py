@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vizsla import files, work
+from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput
@@ -51,7 +51,7 @@ def start(
         VizslaError: the run was refused (then nothing is left of it) or failed (then it is kept, with its reason).
     """
     spec = spec or TrainingSpec()
-    parent = ws.store.find("dataset", dataset)
+    parent = ws.store.find(dataset, "dataset")
     dataset_folder = ws.folder("dataset", parent.id)
     if not (dataset_folder / workspace.FINAL_FILE["dataset"]).exists():
         raise InvalidInput(f"The dataset {parent.name!r} is not finished.", remedy="Wait until it is built.")
@@ -70,20 +70,34 @@ def start(
     return get(ws, claim.entry.id)
 
 
-def resume(ws: Workspace, reference: str, *, on_event: Callable[[Event], None] = ignore_event) -> RunStatus:
+def resume(
+    ws: Workspace,
+    reference: str,
+    *,
+    device: str | None = None,
+    on_event: Callable[[Event], None] = ignore_event,
+) -> RunStatus:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
+
+    Args:
+        device: to go on on another one than the run began on: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:
         Conflict: the run is done, or is running.
         VizslaError: what it failed with this time.
     """
-    entry = ws.store.find("run", reference)
+    entry = ws.store.find(reference, "run")
     folder = ws.folder("run", entry.id)
     status = get(ws, entry.id)
     if status.progress.state == "done":
         raise Conflict(f"The run {entry.name!r} is done.", remedy="Start another with `vizsla train`.")
     with files.Lock(folder) as lock:
         offset = run.rewind(folder)
+        request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
+        # The workspace may have been moved since the run began.
+        dataset_folder = ws.folder("dataset", status.run.dataset.id)
+        request = request.model_copy(update={"dataset_folder": dataset_folder, "device": device})
+        files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
         process = launch.start(WORKER, folder, lock)
         launch.finish(process, folder, on_event, offset)
     return get(ws, entry.id)
@@ -91,7 +105,7 @@ def resume(ws: Workspace, reference: str, *, on_event: Callable[[Event], None] =
 
 def get(ws: Workspace, reference: str) -> RunStatus:
     """The run of this id, name or beginning of one, and how far it has come."""
-    return _status(ws.folder("run", ws.store.find("run", reference).id))
+    return _status(ws.folder("run", ws.store.find(reference, "run").id))
 
 
 def list_all(ws: Workspace) -> list[RunStatus]:
@@ -103,7 +117,7 @@ def list_all(ws: Workspace) -> list[RunStatus]:
 
 def epochs(ws: Workspace, reference: str) -> list[Event]:
     """What each epoch of a run came to."""
-    return run.epochs(ws.folder("run", ws.store.find("run", reference).id))
+    return run.epochs(ws.folder("run", ws.store.find(reference, "run").id))
 
 
 def stop(ws: Workspace, reference: str) -> RunStatus:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vizsla import files, work
-from vizsla.errors import Conflict, InvalidInput
+from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.queries import Entry, Kind, Store
 
@@ -75,19 +76,8 @@ def open_workspace(root: Path) -> Workspace:
         store = Store(root / DATABASE)
     workspace = Workspace(root, store)
     if store.created:
-        _register_folders(workspace)
+        sweep(workspace)
     return workspace
-
-
-def _register_folders(ws: Workspace) -> None:
-    """Give the whole things in the folders their rows again, after the database was lost. The facts win."""
-    for kind, final in FINAL_FILE.items():
-        for path in sorted(ws.root.glob(f"{kind}s/*/{final}")):
-            facts = files.read_json(path)
-            known = {row.id for other in FINAL_FILE for row in ws.store.all(other)}
-            ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
-            parents = [id for id in ids if id in known]
-            ws.store.add(kind, facts["name"], parents=parents, id=facts["id"])
 
 
 @dataclass(frozen=True)
@@ -119,10 +109,28 @@ def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> 
         yield Claim(entry, folder, lock)
     finally:
         lock.release()
-        if not (folder / FINAL_FILE[kind]).exists() and files.lock_holder(folder) is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            if entry is not None:
-                ws.store.remove(id)
+        _discard_unfinished(ws, kind, id)
+
+
+def _discard_unfinished(ws: Workspace, kind: Kind, id: str) -> bool:
+    """Remove a folder and its row unless it is finished or a process is at work in it; returns whether it did.
+
+    Looks and removes under the folder's lock, so that no work can be finished between the two.
+    """
+    folder = ws.folder(kind, id)
+    lock = files.Lock(folder)
+    try:
+        lock.acquire(patience_s=0)
+    except (Conflict, FileNotFoundError):
+        return False
+    try:
+        if (folder / FINAL_FILE[kind]).exists():
+            return False
+        ws.store.remove(id)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
+    return True
 
 
 def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id: str) -> Entry:
@@ -140,21 +148,40 @@ def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id:
 
 
 def sweep(ws: Workspace) -> list[Entry]:
-    """Remove what was left unfinished by processes that are gone; returns what was removed."""
+    """Bring folders and database into agreement after crashes; returns what was removed.
+
+    Unfinished work of processes that are gone is removed with its row, a row without a folder too. A whole folder
+    without a row, as after the loss of the database, gets its row again: the facts win.
+    """
     swept = []
     for kind, final in FINAL_FILE.items():
         rows = {row.id: row for row in ws.store.all(kind)}
-        for folder in (ws.root / f"{kind}s").iterdir():
-            if (folder / final).exists() or not folder.is_dir() or files.lock_holder(folder) is not None:
+        folders = {path.name: path for path in (ws.root / f"{kind}s").iterdir() if path.is_dir()}
+        for id, folder in sorted(folders.items()):
+            if (folder / final).exists():
+                if id not in rows:
+                    _register(ws, kind, folder / final)
                 continue
-            row = rows.get(folder.name)
-            if row is None and time.time() - folder.stat().st_mtime < ORPHAN_AGE_S:
-                continue
-            shutil.rmtree(folder, ignore_errors=True)
-            if row is not None:
-                ws.store.remove(row.id)
-                swept.append(row)
+            abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
+            if abandoned and _discard_unfinished(ws, kind, id) and id in rows:
+                swept.append(rows[id])
+        for id in rows.keys() - folders.keys():
+            with contextlib.suppress(Conflict):  # others were made from it: its name and lineage stay
+                ws.store.remove(id)
+                swept.append(rows[id])
     return swept
+
+
+def _register(ws: Workspace, kind: Kind, final: Path) -> None:
+    """Give a whole folder its row. What it was made from has its row already: kinds are swept in that order."""
+    try:
+        facts = files.read_json(final)
+        known = {row.id for other in FINAL_FILE for row in ws.store.all(other)}
+        ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
+        parents = [id for id in ids if id in known]
+        ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
+    except (VizslaError, KeyError, AttributeError) as error:
+        warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 
 
 def tidy(folder: Path) -> None:
@@ -170,13 +197,23 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
         NotFound: there is no such thing.
         Conflict: other things were made from it, or a process is at work on it.
     """
-    entry = ws.store.find(kind, reference)
+    entry = ws.store.find(reference, kind)
     folder = ws.folder(kind, entry.id)
-    holder = files.lock_holder(folder)
-    if holder is not None:
+    lock = files.Lock(folder)
+    try:
+        lock.acquire(patience_s=0)
+    except Conflict as busy:
         raise Conflict(
-            f"Process {holder} is at work on the {kind} {entry.name!r}.", where=str(folder), remedy="Stop it first."
-        )
-    ws.store.remove(entry.id)
-    shutil.rmtree(folder, ignore_errors=True)
+            f"{busy.what.removesuffix('here.')}on the {kind} {entry.name!r}.", remedy="Stop it first."
+        ) from None
+    except FileNotFoundError:
+        ws.store.remove(entry.id)
+        return entry
+    try:
+        ws.store.remove(entry.id)
+        # Without this file the rest is unfinished work, which a sweep removes should this process be killed here.
+        (folder / FINAL_FILE[kind]).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        lock.release()
     return entry

@@ -51,7 +51,7 @@ def create(
         print_json(dataset)
         return
     show_dataset(dataset)
-    next_step(f"vizsla train {name}", "Train a network on it:")
+    next_step(["vizsla", "train", name], "Train a network on it:")
 
 
 @app.command(name="list")
@@ -63,7 +63,9 @@ def list_(*, common: Common = Common()) -> None:
         print_json(found)
     elif not found:
         out.print("There are no datasets yet.")
-        next_step("vizsla dataset create NAME FOLDER", "Build one from a folder with one sub-folder a class:")
+        next_step(
+            ["vizsla", "dataset", "create", "NAME", "FOLDER"], "Build one from a folder with one sub-folder a class:"
+        )
     else:
         rows = [
             (safe(d.name), d.id, len(d.labels), *(f"{_total(d, s):,}" for s in SPLITS), _shape(d), d.created_at[:10])
@@ -143,18 +145,21 @@ def _cautions(statistics: Statistics) -> list[str]:
     copies, conflicts, leaks = statistics.duplicates, statistics.conflicting, statistics.leaked
     found = []
     if copies.count:
-        found.append(f"{copies.count:,} pictures are there more than once, such as {_example(copies)}.")
+        found.append(f"{_files(copies.count)} there more than once, such as {_example(copies)}.")
     if conflicts.count:
         found.append(
-            f"{conflicts.count:,} pictures stand under more than one class, of which one at most is right: "
+            f"{_files(conflicts.count)} under more than one class, of which one at most is right: "
             f"{_example(conflicts)}."
         )
     if leaks.count:
         found.append(
-            f"{leaks.count:,} pictures are in more than one split, so figures measured there flatter: "
-            f"{_example(leaks)}."
+            f"{_files(leaks.count)} in more than one split, so figures measured there flatter: {_example(leaks)}."
         )
     return found
+
+
+def _files(count: int) -> str:
+    return "1 picture is" if count == 1 else f"{count:,} pictures are"
 
 
 def _example(copies: Copies) -> str:

@@ -49,7 +49,7 @@ def evaluate(
         return
     show_report(report, folder)
     if report.subject.kind == "run":
-        next_step(f"vizsla model export {report.subject.name}", "Make a model of it, to use anywhere:")
+        next_step(["vizsla", "model", "export", report.subject.name], "Make a model of it, to use anywhere:")
 
 
 @app.command(name="list")
@@ -61,7 +61,7 @@ def list_(*, common: Common = Common()) -> None:
         print_json(found)
     elif not found:
         out.print("There are no evaluations yet.")
-        next_step("vizsla evaluate RUN --split test", "Measure a run:")
+        next_step(["vizsla", "evaluate", "RUN", "--split", "test"], "Measure a run:")
     else:
         rows = [
             (

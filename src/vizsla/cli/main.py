@@ -76,7 +76,7 @@ def _help_for(error: CycloptsError) -> str:
 def _print_error(fields: dict[str, str]) -> None:
     """Print an error for people, on standard error; or as one JSON document, on standard output, for `--json`."""
     if "--json" in sys.argv:
-        print(json.dumps({"error": fields}, ensure_ascii=False, indent=2))
+        print(json.dumps({"error": fields}, indent=2))
         return
     from vizsla.cli.output import print_error
 

@@ -42,7 +42,7 @@ def export(
         print_json(card)
         return
     show_card(card, folder)
-    next_step(f"vizsla predict {card.name} PHOTO", "Classify pictures with it:")
+    next_step(["vizsla", "predict", card.name, "PHOTO"], "Classify pictures with it:")
 
 
 @app.command(name="list")
@@ -54,7 +54,7 @@ def list_(*, common: Common = Common()) -> None:
         print_json(found)
     elif not found:
         out.print("There are no models yet.")
-        next_step("vizsla model export RUN", "Make one of a run:")
+        next_step(["vizsla", "model", "export", "RUN"], "Make one of a run:")
     else:
         rows = [
             (safe(c.name), c.id, safe(c.network), len(c.labels), safe(c.run.name), c.created_at[:10]) for c in found

@@ -7,7 +7,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter
 from pydantic import BaseModel, ValidationError
@@ -48,7 +49,7 @@ def with_options(spec: type[BaseModel], *, skip: tuple[str, ...] = ()) -> Callab
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=Annotated[field.annotation, Parameter(help=field.description)],
+                annotation=Annotated[_plain(field.annotation), Parameter(help=field.description)],
             )
             for name, field in fields.items()
         ]
@@ -65,6 +66,15 @@ def with_options(spec: type[BaseModel], *, skip: tuple[str, ...] = ()) -> Callab
         return wrapped
 
     return decorate
+
+
+def _plain(annotation: Any) -> Any:
+    """A type without pydantic's bounds, which `make` checks: its errors name the option."""
+    if get_origin(annotation) is Annotated:
+        return get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        return Union[tuple(_plain(part) for part in get_args(annotation))]  # noqa: UP007 - made at run time
+    return annotation
 
 
 def make(spec: type[Spec], **values: Any) -> Spec:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-out = Console(highlight=False)
+# A file or a pipe has no width: what reads it wants whole lines.
+out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True, highlight=False)
 
 STATE_STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "lost": "red"}
@@ -27,7 +30,7 @@ def safe(text: object) -> str:
 
 def print_json(value: Any) -> None:
     """Print one JSON document: pydantic models, dataclass-like mappings, lists and plain values."""
-    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(_plain(value), indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:
@@ -53,7 +56,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     """A calm table. Cells are markup already: pass text from outside through `safe`."""
     made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        # A broken id or state could not be read or copied.
+        whole = column in ("id", "state", "epoch", "time")
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     return made
@@ -89,6 +94,6 @@ def state(name: str) -> str:
     return f"[{STATE_STYLES[name]}]{name}[/]"
 
 
-def next_step(command: str, why: str) -> None:
-    """Say what to type next."""
-    out.print(f"\n[dim]{why}[/]\n  [bold]{safe(command)}[/]", soft_wrap=True)
+def next_step(command: Sequence[str], why: str) -> None:
+    """Say what to type next, quoted as a shell needs it."""
+    out.print(f"\n[dim]{why}[/]\n  [bold]{safe(shlex.join(command))}[/]", soft_wrap=True)

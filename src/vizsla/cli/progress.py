@@ -35,6 +35,7 @@ class Bars:
             transient=False,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._starting: TaskID | None = None
         self._epochs = 0
         self._total_steps = 0
 
@@ -56,6 +57,7 @@ class Bars:
     def event(self, event: Event) -> None:
         """Show an event of a worker."""
         show = {
+            "starting": self._on_starting,
             "progress": self._on_progress,
             "notice": self._on_notice,
             "started": self._on_started,
@@ -64,12 +66,21 @@ class Bars:
             "step": self._on_step,
             "epoch": self._on_epoch,
         }.get(event["event"])
-        if show is not None and not self._quiet:
+        if self._quiet:
+            return
+        if self._starting is not None:
+            self._progress.remove_task(self._starting)
+            self._starting = None
+        if show is not None:
             show(event)
 
     def plan(self, total_steps: int, epochs: int) -> None:
         """Say how long the training is, when it goes on and its `started` event lies in the past."""
         self._total_steps, self._epochs = total_steps, epochs
+
+    def _on_starting(self, event: Event) -> None:
+        # Loading torch and the network takes seconds, and nothing says how many: a bar without an end.
+        self._starting = self._progress.add_task("start worker", total=None, note="")
 
     def _on_progress(self, event: Event) -> None:
         self.stage(event["stage"], event["done"], event["total"])

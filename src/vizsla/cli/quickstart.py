@@ -56,4 +56,7 @@ def _show(ws: Workspace, outcome: Outcome) -> None:
         ("model", f"{safe(outcome.model.name)}  [dim]{safe(ws.folder('model', outcome.model.id))}[/]"),
     ]
     out.print(facts(pairs))
-    next_step("vizsla dataset create NAME FOLDER", "Now your own pictures, in a folder with one sub-folder a class:")
+    next_step(
+        ["vizsla", "dataset", "create", "NAME", "FOLDER"],
+        "Now your own pictures, in a folder with one sub-folder a class:",
+    )

@@ -12,6 +12,7 @@ from vizsla.api.runs import RunStatus
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
 from vizsla.cli.progress import Bars, epoch_line
+from vizsla.training.run import Run
 from vizsla.training.spec import TrainingSpec
 
 app = App(name="run", help="List, show, resume, stop and delete runs.")
@@ -41,7 +42,13 @@ def train(
 
 
 @app.command
-def resume(name: str, /, *, common: Common = Common()) -> int:
+def resume(
+    name: str,
+    /,
+    *,
+    device: Annotated[str | None, Parameter(help="Go on on another device: auto, cpu, cuda or cuda:N.")] = None,
+    common: Common = Common(),
+) -> int:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
 
     Args:
@@ -50,7 +57,7 @@ def resume(name: str, /, *, common: Common = Common()) -> int:
     with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
         before = runs.get(ws, name).run
         bars.plan(before.total_steps, before.spec.epochs or 0)
-        status = runs.resume(ws, name, on_event=bars.event)
+        status = runs.resume(ws, name, device=device, on_event=bars.event)
     return _finished(status, common)
 
 
@@ -63,10 +70,10 @@ def list_(*, common: Common = Common()) -> None:
         print_json([as_json(status) for status in found])
     elif not found:
         out.print("There are no runs yet.")
-        next_step("vizsla train DATASET", "Train a network on a dataset:")
+        next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
     else:
-        columns = ("name", "id", "dataset", "network", "state", "epoch", "val accuracy (95 %)", "pictures", "time")
-        out.print(table(columns, [_row(status) for status in found], right=("epoch", "pictures", "time")))
+        columns = ("name", "id", "state", "epoch", "val accuracy (95 %)", "n", "time")
+        out.print(table(columns, [_row(status) for status in found], right=("epoch", "n", "time")))
 
 
 @app.command
@@ -89,7 +96,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     for epoch in shown:
         out.print(epoch_line(epoch, status.run.spec.epochs or 0), soft_wrap=True)
     if status.progress.state in ("stopped", "failed", "lost"):
-        next_step(f"vizsla run resume {status.run.name}", "Go on from its last checkpoint:")
+        next_step(["vizsla", "run", "resume", status.run.name], "Go on from its last checkpoint:")
 
 
 @app.command
@@ -158,12 +165,23 @@ def _finished(status: RunStatus, common: Common) -> int:
         print_json(as_json(status))
     elif status.progress.state == "stopped":
         err.print("Stopped at a checkpoint.")
-        next_step(f"vizsla run resume {status.run.name}", "Go on from it:")
+        next_step(["vizsla", "run", "resume", status.run.name], "Go on from it:")
     else:
         show_run(status)
-        split = "test" if status.run.num_val else "train"
-        next_step(f"vizsla evaluate {status.run.name} --split {split}", "Measure it on pictures it has not seen:")
+        _suggest(status.run)
     return EXIT_STOPPED if status.progress.state == "stopped" else 0
+
+
+def _suggest(run: Run) -> None:
+    """What to do with a finished run, by the pictures that there are to measure it on."""
+    if run.num_test:
+        next_step(["vizsla", "evaluate", run.name, "--split", "test"], "Measure it on pictures it has not seen:")
+    elif run.num_val:
+        why = "Look closer at the val pictures (no test pictures were kept aside):"
+        next_step(["vizsla", "evaluate", run.name, "--split", "val"], why)
+    else:
+        why = "No pictures were kept aside to measure it on. Make a model of it:"
+        next_step(["vizsla", "model", "export", run.name], why)
 
 
 def _row(status: RunStatus) -> tuple[object, ...]:
@@ -173,8 +191,6 @@ def _row(status: RunStatus) -> tuple[object, ...]:
     return (
         safe(run.name),
         run.id,
-        safe(run.dataset.name),
-        safe(run.spec.net),
         state(progress.state),
         f"{last['epoch'] if last else 0}/{run.spec.epochs}",
         accuracy,

@@ -64,7 +64,11 @@ def build(spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Prog
         used=len(used),
         rejected=len(rows) - len(used),
         rejected_reasons=dict(reasons.most_common()),
-        fingerprint=fingerprint(preprocess, (Labelled(str(r.label), r.split or "train", str(r.sha256)) for r in used)),
+        fingerprint=fingerprint(
+            preprocess,
+            filled.encoding,
+            (Labelled(str(r.label), r.split or "train", str(r.sha256)) for r in used),
+        ),
         statistics=describe(used, moments, disk_bytes=_disk_bytes(folder)),
         vizsla_version=version(),
     )

@@ -114,6 +114,19 @@ def split_arrays(folder: Path, split: str) -> SplitArrays:
     )
 
 
+def count_leaked(folder: Path, split: str) -> int:
+    """How many pictures of a split lie, byte for byte, in another split too."""
+    table = read_images(folder)
+    elsewhere: set[str] = set()
+    here: list[str] = []
+    for content, place in zip(table["sha256"].to_pylist(), table["split"].to_pylist(), strict=True):
+        if place == split:
+            here.append(content)
+        elif place is not None:
+            elsewhere.add(content)
+    return sum(content in elsewhere for content in here)
+
+
 def _require_split(dataset: Dataset, split: str) -> None:
     there = [name for name in SPLITS if any(dataset.counts.get(name, {}).values())]
     if split in there:
@@ -134,9 +147,10 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(names) if len(names) < 3 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def fingerprint(preprocess: Preprocess, pictures: Iterable[Labelled]) -> str:
+def fingerprint(preprocess: Preprocess, encoding: Encoding, pictures: Iterable[Labelled]) -> str:
     """A SHA-256 that two datasets share if they hold the same pictures alike; paths and machines do not matter."""
-    digest = hashlib.sha256(json.dumps(preprocess.model_dump(), sort_keys=True).encode())
+    lossy = encoding if encoding == "jpeg" else "exact"
+    digest = hashlib.sha256(json.dumps([preprocess.model_dump(), lossy], sort_keys=True).encode())
     for picture in sorted(pictures):
         digest.update(json.dumps(picture).encode())
     return digest.hexdigest()

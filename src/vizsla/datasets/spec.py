@@ -15,7 +15,7 @@ Encoding = Literal["raw", "png", "jpeg"]
 class DatasetSpec(BaseModel):
     """What a dataset is made of and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: Path = Field(
         description="Folder with one sub-folder of pictures a class, or with folders train, val and test of those."

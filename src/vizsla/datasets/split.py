@@ -35,11 +35,15 @@ def divide(items: Sequence[Item], *, val_percent: float, test_percent: float, se
     pictures; with many small classes that may take more than the percentage. Copies of a picture within a class stay
     together, which may shift a count by a few where they are many. Within a class the order is drawn from the seed,
     the class name and the paths, so other classes do not matter to it, and an added picture moves few of the others.
+    A picture whose copies stand under several classes stays in train with all of them: no figure can rest on it.
     """
     classes: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    contradictory = _contradictory(items)
     for index, item in enumerate(items):
-        classes[item.label][item.content].append(index)
-    wanted = _apportion({label: classes[label] for label in sorted(classes)}, len(items), val_percent, test_percent)
+        if item.content not in contradictory:
+            classes[item.label][item.content].append(index)
+    total = sum(len(group) for groups in classes.values() for group in groups.values())
+    wanted = _apportion({label: classes[label] for label in sorted(classes)}, total, val_percent, test_percent)
     splits: list[Split] = ["train"] * len(items)
     for label, groups in classes.items():
         ordered = sorted((_draw(seed, label, [items[i].path for i in group]), group) for group in groups.values())
@@ -47,6 +51,12 @@ def divide(items: Sequence[Item], *, val_percent: float, test_percent: float, se
             for index in group:
                 splits[index] = split
     return splits
+
+
+def _contradictory(items: Sequence[Item]) -> set[str]:
+    """The contents that occur under more than one label."""
+    first: dict[str, str] = {}
+    return {item.content for item in items if first.setdefault(item.content, item.label) != item.label}
 
 
 def order_key(seed: int, label: str, path: str) -> int:

@@ -43,6 +43,8 @@ class About:
     split: str
     role: SplitRole
     device: str
+    num_leaked: int = 0
+    """pictures of the split that lie in another split of the dataset too"""
 
 
 def evaluate(  # noqa: PLR0917 - in the order in which one says it: what, on which pictures, where to
@@ -171,7 +173,7 @@ def _report(answers: summary.Answers, rows: Rows, labels: list[str], about: Abou
         per_class=classes,
         confusion=summary.confusion(answers, len(labels)),
         mistakes=summary.mistakes(answers, rows.indices, rows.paths),
-        warnings=summary.warnings(about.split, about.role, figures["accuracy"], classes),
+        warnings=summary.warnings(about.split, about.role, figures["accuracy"], classes, about.num_leaked),
     )
 
 

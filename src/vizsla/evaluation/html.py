@@ -137,10 +137,22 @@ def render(report: Report, pixels: list[npt.NDArray[np.uint8]]) -> str:
     )
 
 
+# What turns the direction of the text after it, or has no shape at all, could show a name as another one.
+_HIDDEN = {
+    code: f"\\u{code:04x}"
+    for code in (*range(32), *range(0x200E, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def _visible(value: object) -> object:
+    return value.translate(_HIDDEN) if type(value) is str else value
+
+
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -86,7 +86,9 @@ def mistakes(answers: Answers, indices: metrics.Ints, paths: list[str]) -> list[
     ]
 
 
-def warnings(split: str, role: SplitRole, accuracy: Figure, classes: list[ClassFigures]) -> list[str]:
+def warnings(
+    split: str, role: SplitRole, accuracy: Figure, classes: list[ClassFigures], num_leaked: int = 0
+) -> list[str]:
     """What a reader of the figures should know before trusting them."""
     found = []
     if role == "chose the checkpoint":
@@ -98,6 +100,11 @@ def warnings(split: str, role: SplitRole, accuracy: Figure, classes: list[ClassF
         found.append(
             f"The model learned from the pictures of the {split} split, so these figures say what it remembers, not "
             "how well it does on new pictures. For that, evaluate on a split that training never used."
+        )
+    if num_leaked:
+        found.append(
+            f"{pictures(num_leaked)} of the {split} split lie in another split of the dataset too, so these "
+            "figures are too good. Remove the copies from one of the folders and build the dataset again."
         )
     if accuracy.high - accuracy.low > _WIDE:
         found.append(

@@ -8,17 +8,20 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from vizsla import records, work
-from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
+from vizsla.datasets.dataset import Dataset, count_leaked, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
-from vizsla.errors import InvalidInput
+from vizsla.errors import InvalidInput, Unavailable
 from vizsla.evaluation.evaluate import About, Predict, Rows, evaluate
 from vizsla.evaluation.report import DatasetRef, Request, SplitRole, Subject
 from vizsla.events import EventLog
+
+if TYPE_CHECKING:
+    import torch
 
 PROGRESS_EVERY_S = 0.25
 
@@ -47,7 +50,6 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
     def progress(done: int, total: int) -> None:
         nonlocal last
-        stop.check()
         if time.monotonic() - last > PROGRESS_EVERY_S or done == total:
             log.write("progress", stage=f"evaluate {request.split}", done=done, total=total)
             last = time.monotonic()
@@ -60,6 +62,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         split=request.split,
         role=ROLES[request.split],
         device=judged.device,
+        num_leaked=count_leaked(request.dataset_folder, request.split),
     )
     rows = Rows(indices=arrays.indices, labels=arrays.labels, paths=arrays.paths)
     evaluate(judged.predict, pixels.read, rows, judged.labels, about, folder, progress=progress)
@@ -69,12 +72,14 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 def _open_run(request: Request) -> Judged:
     import torch
 
-    from vizsla.training import checkpoint, precision
+    from vizsla.training import checkpoint
     from vizsla.training.run import find_checkpoint, open_run
 
     run = open_run(request.subject_folder)
     found = find_checkpoint(request.subject_folder, request.checkpoint)
-    device = precision.choose_device(run.device if torch.cuda.is_available() else "cpu")
+    device = _device(run.device)
+    # Full 32-bit floats: some GPUs would otherwise round the inputs of a convolution to 10 bits.
+    torch.backends.cudnn.allow_tf32 = False
     classifier = checkpoint.restore(run, found.folder).to(device)
     classifier.to(memory_format=torch.channels_last)
 
@@ -87,6 +92,16 @@ def _open_run(request: Request) -> Judged:
         kind="run", id=run.id, name=request.subject_name, checkpoint=str(found.step), network=run.spec.net
     )
     return Judged(predict, subject, list(run.labels), run.dataset.fingerprint, str(device))
+
+
+def _device(wanted: str) -> torch.device:
+    """The device that the run was trained on, or what there is on this machine."""
+    from vizsla.training import precision
+
+    try:
+        return precision.choose_device(wanted)
+    except Unavailable:
+        return precision.choose_device("auto")
 
 
 def _open_model(request: Request) -> Judged:
@@ -112,4 +127,4 @@ def _check_same(judged: Judged, dataset: Dataset) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do))
+    sys.exit(work.main(do, stop_at_once=True))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import re
 import stat
+import threading
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +32,9 @@ from vizsla.errors import InvalidInput
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 512 * 2**20
+LARGE_PIXELS = 30_000_000
+
+_ONE_LARGE = threading.Lock()
 
 # Pillow refuses at twice its limit and warns from the limit on. At our own limit its warning says nothing that our
 # refusal does not, and its other warnings (corrupt EXIF and the like) are about pictures that can still be used.
@@ -97,7 +102,7 @@ def decode(source: bytes | Path, *, target: Size | None = None) -> Image.Image:
     Raises:
         InvalidInput: it is not a whole picture of an allowed format and size; `what` is a short reason for a table.
     """
-    with _open(source) as image:
+    with _open(source) as image, _room_for(image):
         kind = "JPEG" if image.format == "MPO" else str(image.format)
         try:
             if target is not None:
@@ -113,6 +118,11 @@ def decode(source: bytes | Path, *, target: Size | None = None) -> Image.Image:
             raise InvalidInput(f"{kind} that needs more memory than there is", where=_where(source)) from None
         except Exception as error:
             raise InvalidInput(_reason(error, kind), where=_where(source)) from error
+
+
+def _room_for(image: Image.Image) -> contextlib.AbstractContextManager[object]:
+    """Large pictures are decoded one at a time: some take ten bytes a pixel, and every core may have one."""
+    return _ONE_LARGE if image.width * image.height > LARGE_PIXELS else contextlib.nullcontext()
 
 
 def measure(source: bytes | Path) -> Size:

@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import DiskFull, WorkerDied, from_dict
+from vizsla.errors import Conflict, DiskFull, WorkerDied, from_dict
 from vizsla.events import Event
 
 POLL_S = 0.1
@@ -32,6 +33,7 @@ def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
+    lock.say_holder(process.pid)
     lock.release()
     return process
 
@@ -40,37 +42,60 @@ def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[E
     """Follow a worker to its end, passing its events on; returns the final one, "done" or "stopped".
 
     Ctrl-C here asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
-    `stopping`; a second one kills it.
+    `stopping`; a second one kills it. When `on_event` fails, the worker is asked to stop too: nothing trains unseen.
 
     Raises:
         VizslaError: what the worker failed with.
         WorkerDied: it ended without a last word.
-        KeyboardInterrupt: it ended without a last word because it was interrupted before it was ready to stop well.
+        KeyboardInterrupt: the same, because it was interrupted before it was ready to stop well.
     """
-    final: Event | None = None
-    interrupted = False
     path = folder / work.EVENTS
-    while True:
+    final: Event | None = None
+    heeded = 0
+    with _interruptions() as interruptions:
         try:
-            ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
-            new, offset = events.read(path, offset)
-            for event in new:
-                final = event if event["event"] in events.FINAL else final
-                on_event(event)
-            if ended:
-                break
-            time.sleep(POLL_S)
-        except KeyboardInterrupt:
-            _signal(process.pid, signal.SIGKILL if interrupted else signal.SIGTERM)
-            interrupted = True
-            on_event({"event": "stopping", "at": events.now()})
-    if final is None and interrupted:
+            on_event({"event": "starting", "at": events.now()})
+            while True:
+                if len(interruptions) > heeded:
+                    _signal(process.pid, signal.SIGKILL if heeded else signal.SIGTERM)
+                    heeded += 1
+                    on_event({"event": "stopping", "at": events.now()})
+                ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
+                new, offset = events.read(path, offset)
+                for event in new:
+                    final = event if event["event"] in events.FINAL else final
+                    on_event(event)
+                if ended:
+                    break
+                time.sleep(POLL_S)
+        finally:
+            if process.poll() is None:
+                _signal(process.pid, signal.SIGTERM)
+    if final is None and heeded:
         raise KeyboardInterrupt
     if final is None:
         raise _death(process.returncode, folder)
     if final["event"] == "failed":
         raise from_dict(final["error"])
     return final
+
+
+@contextlib.contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Collect Ctrl-C, and SIGTERM where the program handles it, instead of raising in the middle of anything."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread gets signals
+        return
+    numbers = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN, None):
+        numbers.append(signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, frame: caught.append(number)) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def finish_whole(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None]) -> None:
@@ -80,8 +105,17 @@ def finish_whole(process: subprocess.Popen[bytes], folder: Path, on_event: Calla
 
 
 def stop(pid: int) -> None:
-    """Ask the worker whose process group is `pid` to stop at its next safe point."""
-    _signal(pid, signal.SIGTERM)
+    """Ask the worker whose process group is `pid` to stop at its next safe point.
+
+    Raises:
+        Conflict: there is no such worker any more.
+    """
+    try:
+        if pid <= 1 or pid == os.getpgrp():
+            raise ProcessLookupError
+        os.killpg(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        raise Conflict("Its worker has just ended.", remedy="Look again with `vizsla run list`.") from None
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

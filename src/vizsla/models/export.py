@@ -13,19 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vizsla import files
-from vizsla.errors import VizslaError
+from vizsla.errors import ExportFailed
 from vizsla.models.card import GRAPH, LABELS, WEIGHTS
 from vizsla.networks.classifier import Classifier
 
 # Batches of these sizes are compared: a graph that froze its batch at the size of the sample fails here.
 PARITY_BATCHES = (1, 2, 7)
 PARITY_TOLERANCE = 1e-4
-
-
-class ExportFailed(VizslaError):
-    """The graph could not be made, or does not agree with the network."""
-
-    kind = "export-failed"
 
 
 class Probabilities(nn.Module):
@@ -62,8 +56,12 @@ def write(classifier: Classifier, labels: tuple[str, ...], pixels: np.ndarray, f
         _write_graph(module, pixels, folder / GRAPH)
         tensors = {name: t.detach().contiguous().clone() for name, t in classifier.network.state_dict().items()}
         save_file(tensors, folder / WEIGHTS)
-    files.write_text(folder / LABELS, "".join(f"{label}\n" for label in labels))
+    files.write_text(folder / LABELS, "".join(f"{_on_one_line(label)}\n" for label in labels))
     return compare(module, pixels, folder / GRAPH)
+
+
+def _on_one_line(label: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in label)
 
 
 def _write_graph(module: nn.Module, pixels: np.ndarray, path: Path) -> None:

@@ -28,12 +28,10 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     run = open_run(request.run_folder)
     found = find_checkpoint(request.run_folder, request.checkpoint)
     log.write("progress", stage="export", done=0, total=2)
-    stop.check()
     classifier = checkpoint.restore(run, found.folder)
     split, pixels = _real_pictures(request.dataset_folder, run)
     agreement = export.write(classifier, run.labels, pixels, folder)
     log.write("progress", stage="export", done=1, total=2)
-    stop.check()
     card = Card(
         id=request.id,
         name=request.name,
@@ -70,4 +68,4 @@ def _real_pictures(folder: Path, run: Run) -> tuple[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do))
+    sys.exit(work.main(do, stop_at_once=True))

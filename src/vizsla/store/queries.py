@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Engine, Row, create_engine, delete, event, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from vizsla.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from vizsla.events import now
@@ -36,54 +37,71 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open `path`, creating it or bringing its schema up to date."""
         self.engine = connect(path)
-        self.created = schema.prepare(self.engine, path)
+        self._writer = self.engine.execution_options(writes=True)
+        try:
+            self.created = schema.prepare(self._writer, path)
+        except DatabaseError as error:
+            raise Conflict(
+                f"The database cannot be used: {error.orig}.",
+                where=str(path),
+                remedy="If another process holds it, wait; if it is damaged, move it away: the folders rebuild it.",
+            ) from None
 
-    def add(self, kind: Kind, name: str, *, parents: Sequence[str] = (), id: str | None = None) -> Entry:
-        """Take a name. `id` is given only when a folder that exists already is registered again.
+    def add(
+        self, kind: Kind, name: str, *, parents: Sequence[str] = (), id: str | None = None, created_at: str = ""
+    ) -> Entry:
+        """Take a name.
+
+        Args:
+            parents: ids of what the thing is made from.
+            id: of a folder that is there already; else a new one.
+            created_at: ISO time; now by default.
 
         Raises:
             InvalidInput: the name cannot be used.
-            Conflict: the name is taken.
+            Conflict: the name is taken, or what it is made from is gone.
         """
         check_name(name)
-        for _ in range(8):
-            row = Entry(id or new_id(), kind, name, now())
-            try:
-                with self.engine.begin() as connection:
-                    connection.execute(insert(entry).values(row._asdict()))
-                    if parents:
-                        links = [{"child_id": row.id, "parent_id": parent} for parent in dict.fromkeys(parents)]
-                        connection.execute(insert(link), links)
-                return row
-            except IntegrityError:
-                if self._named(kind, name):
-                    raise Conflict(
-                        f"There is a {kind} named {name!r} already.",
-                        remedy=f"Choose another name, or remove it with: vizsla {kind} delete {name}",
-                    ) from None
-        raise Conflict(f"No free id was found for the {kind} {name!r}.", remedy="Try again.")
+        row = Entry(id or new_id(), kind, name, created_at or now())
+        try:
+            with self._writer.begin() as connection:
+                connection.execute(insert(entry).values(row._asdict()))
+                if parents:
+                    links = [{"child_id": row.id, "parent_id": parent} for parent in dict.fromkeys(parents)]
+                    connection.execute(insert(link), links)
+        except IntegrityError:
+            if self._named(kind, name):
+                raise Conflict(
+                    f"There is a {kind} named {name!r} already.",
+                    remedy=f"Choose another name, or remove it with: {shlex.join(['vizsla', kind, 'delete', name])}",
+                ) from None
+            raise Conflict(f"What the {kind} {name!r} is made from was deleted meanwhile.") from None
+        return row
 
-    def find(self, kind: Kind, reference: str) -> Entry:
-        """The one thing that `reference` means: an id, a name, or the beginning of just one of them.
+    def find(self, reference: str, *kinds: Kind) -> Entry:
+        """The one thing of these kinds that `reference` means: an id, a name, or the beginning of just one of them.
 
         Raises:
             NotFound: nothing, or more than one thing, is meant.
         """
-        rows = self.all(kind)
-        for exact in (r for r in rows if reference in (r.id, r.name)):
-            return exact
-        matches = [r for r in rows if reference and (r.id.startswith(reference) or r.name.startswith(reference))]
+        what = " or ".join(kinds)
+        rows = [row for kind in kinds for row in self.all(kind)]
+        matches = [row for row in rows if reference in (row.id, row.name)]
+        matches = matches or [
+            row for row in rows if reference and (row.id.startswith(reference) or row.name.startswith(reference))
+        ]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            names = ", ".join(f"{r.name} ({r.id})" for r in matches[:5])
+            names = ", ".join(f"{row.kind} {row.name} ({row.id})" for row in matches[:5])
             more = f" and {len(matches) - 5} more" if len(matches) > 5 else ""
             raise NotFound(
-                f"{reference!r} may mean {len(matches)} {kind}s: {names}{more}.", remedy="Say more of the name or id."
+                f"{reference!r} may mean {len(matches)} things: {names}{more}.",
+                remedy="Say more of the name, or the id.",
             )
-        hint = did_you_mean(reference, [r.name for r in rows])
+        hint = did_you_mean(reference, [row.name for row in rows])
         raise NotFound(
-            f"There is no {kind} {reference!r}.", remedy=f"{hint} `vizsla {kind} list` shows them all.".strip()
+            f"There is no {what} {reference!r}.", remedy=f"{hint} `vizsla {kinds[0]} list` shows them all.".strip()
         )
 
     def all(self, kind: Kind) -> list[Entry]:
@@ -105,7 +123,7 @@ class Store:
             Conflict: other things were made from it.
         """
         try:
-            with self.engine.begin() as connection:
+            with self._writer.begin() as connection:
                 connection.execute(delete(entry).where(entry.c.id == id))
         except IntegrityError:
             users = ", ".join(f"{child.kind} {child.name}" for child in self.children(id)[:5])
@@ -132,7 +150,7 @@ class Store:
 
 def connect(path: Path) -> Engine:
     """An engine on a SQLite file in WAL mode, with foreign keys held and writers waiting for each other."""
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(URL.create("sqlite", database=str(path)))
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:
@@ -145,7 +163,9 @@ def connect(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # A writer waits for the lock at once; a transaction that turns from reading to writing could only fail.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 

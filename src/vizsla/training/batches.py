@@ -40,8 +40,8 @@ class Plan(NamedTuple):
     def from_step(self, step: int) -> Iterator[Positions]:
         """The positions (in the train split) of each batch from `step` on.
 
-        The batches of an epoch differ by at most one in size, so none is left with a single picture, which batch
-        normalisation could not take.
+        The batches of an epoch differ by at most one in size, so from three pictures a batch on none is left with a
+        single one, which batch normalisation could not take.
         """
         while step < self.total_steps:
             epoch, first = divmod(step, self.steps_per_epoch)

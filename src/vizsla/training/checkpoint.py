@@ -54,8 +54,6 @@ def save(run_folder: Path, network: nn.Module, state: State, position: Position)
     root = run_folder / "checkpoints"
     folder = root / f"{position.step:09d}"
     unfinished = root / f".{position.step:09d}.tmp"
-    if (folder / "checkpoint.json").exists():
-        return folder  # saved at this step before: the state of a step is always the same
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         with files.disk_errors(folder):
@@ -104,7 +102,10 @@ def restore(run: Run, folder: Path) -> Classifier:
 def _retain(run_folder: Path, steps: set[int]) -> None:
     for checkpoint in checkpoints(run_folder):
         if checkpoint.step not in steps:
-            shutil.rmtree(checkpoint.folder)
+            # Out of sight first: a process that is killed while deleting leaves no half of a checkpoint.
+            unwanted = checkpoint.folder.with_name(f".{checkpoint.folder.name}.tmp")
+            checkpoint.folder.rename(unwanted)
+            shutil.rmtree(unwanted)
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

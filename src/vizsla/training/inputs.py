@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vizsla.datasets.store import PixelStore
-from vizsla.files import require_space
+from vizsla.files import disk_errors, require_space
 from vizsla.networks.catalogue import features
 from vizsla.networks.classifier import Classifier, as_float
 from vizsla.training import augment
@@ -62,7 +63,7 @@ class Pictures:
 
     def logits(self, batch: Tensor, random: torch.Generator | None) -> Tensor:
         """See `Inputs.logits`. In training the result may carry auxiliary logits, as the network gives them."""
-        pixels = batch.to(self._device, non_blocking=True)
+        pixels = batch.to(self._device)
         if random is None:
             return self._classifier(pixels)
         spec = self._spec
@@ -136,6 +137,9 @@ def compute_features(
 
 
 def _table(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    require_space(folder, 4 * int(np.prod(shape)))
-    with tempfile.TemporaryFile(dir=folder) as file:
+    num_bytes = 4 * int(np.prod(shape))
+    require_space(folder, num_bytes)
+    with tempfile.TemporaryFile(dir=folder) as file, disk_errors(folder):
+        # Without its blocks at hand, a disk that fills up later would end this process by a signal.
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

@@ -24,7 +24,7 @@ from vizsla.training.precision import Precision
 from vizsla.training.schedules import learning_rate
 from vizsla.training.spec import TrainingSpec
 
-# The loss is read from the device once in so many steps; reading it at each would make a GPU wait.
+# The loss is read from the device once in so many steps: reading it makes a GPU wait until all is computed.
 REPORT_EVERY = 10
 
 
@@ -89,8 +89,9 @@ class State:
     """the same since the loss was last reported"""
 
     def check_finite(self) -> None:
-        """Raise `TrainingFailed` when a loss since the last report was not a finite number."""
-        if not torch.isfinite(self.recent[0]):
+        """Raise `TrainingFailed` when a loss since the last report, or a weight now, is not a finite number."""
+        weights = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        if not torch.isfinite(self.recent[0]) or not all(bool(torch.isfinite(weight).all()) for weight in weights):
             rate = self.optimizer.param_groups[0]["lr"]
             raise TrainingFailed(
                 f"The loss is not a finite number any more (step {self.step}, learning rate {rate:.2g}).",
@@ -103,8 +104,9 @@ class State:
         Raises:
             TrainingFailed: it is not a finite number.
         """
-        self.check_finite()
         loss, _, num = self.recent.tolist()
+        if not np.isfinite(loss):
+            self.check_finite()
         self.recent = torch.zeros_like(self.recent)
         return float(loss / num)
 
@@ -182,7 +184,7 @@ def _step(task: Task, state: State, batch: Tensor, labels: Tensor, rate: float) 
     state.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         correct = (logits.argmax(1) == labels).sum()
-        num = torch.tensor(len(labels), dtype=torch.float64, device=task.device)
+        num = torch.full((), len(labels), dtype=torch.float64, device=task.device)
         return torch.stack([loss.detach().double() * num, correct.double(), num])
 
 
@@ -207,7 +209,8 @@ def validate(task: Task) -> Validation:
     """Loss and accuracy on the validation split, in evaluation mode and without augmentation."""
     assert task.val is not None, "validation needs a validation split"
     labels = task.val.labels
-    batch_size = max(task.spec.batch_size, 64)
+    # Without gradients a larger batch fits, but one that was made small to fit stays small.
+    batch_size = max(task.spec.batch_size, min(64, 4 * task.spec.batch_size))
     spans = (np.arange(i, min(i + batch_size, len(labels))) for i in range(0, len(labels), batch_size))
     task.module.eval()
     loss = 0.0

@@ -34,12 +34,21 @@ def choose(wanted: str, device: torch.device, network: nn.Module) -> Precision:
     if sum(p.numel() for p in network.parameters()) < SMALL_NETWORK:
         return Precision("fp32", "the network is small")
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if torch.cuda.get_device_capability(device) >= (8, 0):  # Ampere; emulation on older ones is slow
             return Precision("bf16", "the GPU has bf16 units")
         return Precision("fp32", "the GPU has no bf16 units")
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("bf16", "the CPU has bf16 instructions")
     return Precision("fp32", "the CPU has no bf16 instructions")
+
+
+def choose_threads(device: torch.device, network: nn.Module) -> None:
+    """Let a small network train on one thread of a CPU: several would wait for each other longer than they compute.
+
+    On a machine that is busy otherwise they would wait very long.
+    """
+    if device.type == "cpu" and sum(p.numel() for p in network.parameters()) < SMALL_NETWORK:
+        torch.set_num_threads(1)
 
 
 def choose_device(wanted: str) -> torch.device:

@@ -69,6 +69,8 @@ class Run(BaseModel):
     precision_reason: str
     num_train: int
     num_val: int
+    num_test: int
+    threads: int = Field(description="CPU threads; sums are rounded in another order with another number")
     steps_per_epoch: int
     vizsla_version: str
 
@@ -90,6 +92,7 @@ class Request(BaseModel):
     created_at: str
     dataset_folder: Path
     spec: TrainingSpec
+    device: str | None = Field(None, description="to go on on another device than the run began on")
 
 
 class Progress(NamedTuple):
@@ -151,8 +154,9 @@ def rewind(folder: Path) -> int:
     before = events.last(log)
     after = before["event"] if before and before["event"] in events.FINAL else "lost"
     length = int(files.read_json(last.folder / "checkpoint.json")["events_bytes"])
-    events.truncate(log, length)
+    events.truncate(log, min(length, log.stat().st_size))
     with events.EventLog(log) as again:
+        length = log.stat().st_size
         again.write("resumed", step=last.step, after=after)
     return length
 

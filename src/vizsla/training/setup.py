@@ -61,11 +61,14 @@ def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
         spec.net, num_classes=len(dataset.labels), in_channels=dataset.preprocess.channels, size=size
     )
     found = None
+    if spec.tune == "head":
+        _require_head(network, size, dataset.preprocess.channels)
     if spec.tune != "scratch":
         found = weights.find(spec.net, spec.weights, announce=announce)
         _clear_classifier(network)
         weights.load(network, found, in_channels=dataset.preprocess.channels)
     arithmetic = precision.choose(spec.precision, device, network)
+    precision.choose_threads(device, network)
     train, val = _splits(request.dataset_folder, dataset)
     plan = Plan(len(train.labels), spec.batch_size, spec.epochs or 0, spec.seed)
     run = Run(
@@ -85,24 +88,28 @@ def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
         precision_reason=arithmetic.reason,
         num_train=len(train.labels),
         num_val=len(val.labels) if val else 0,
+        num_test=sum(dataset.counts["test"].values()),
+        threads=torch.get_num_threads(),
         steps_per_epoch=plan.steps_per_epoch,
         vizsla_version=version("vizsla"),
     )
     return Prepared(run, classifier_of(run, network), device, arithmetic, train, val, plan)
 
 
-def again(run: Run, dataset_folder: Path) -> Prepared:
+def again(run: Run, request: Request) -> Prepared:
     """What a run that was interrupted needs to go on: as `prepare`, with everything decided as it was then.
 
     Raises:
         InvalidInput: the dataset is not the one that the run began with.
     """
+    dataset_folder = request.dataset_folder
     dataset = open_dataset(dataset_folder)
     if dataset.fingerprint != run.dataset.fingerprint:
         raise InvalidInput(
             "The dataset has changed since the run began.", where=str(dataset_folder), remedy="Start a new run."
         )
-    device = precision.choose_device(run.device)
+    device = precision.choose_device(request.device or run.device)
+    torch.set_num_threads(run.threads)
     size = (run.input.height, run.input.width)
     network = catalogue.build(run.spec.net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
     train, val = _splits(dataset_folder, dataset)
@@ -138,6 +145,12 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _require_head(network: torch.nn.Module, size: tuple[int, int], channels: int) -> None:
+    """Raise `InvalidInput` unless the network's last layer can be trained alone."""
+    with catalogue.evaluating(network):
+        catalogue.features(network, torch.zeros(2, channels, *size))
 
 
 def _clear_classifier(network: torch.nn.Module) -> None:

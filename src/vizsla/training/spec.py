@@ -19,7 +19,7 @@ RECIPES: dict[Tune, dict[str, Any]] = {
 class TrainingSpec(BaseModel):
     """How to train. A field left at None takes a default that depends on `tune`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     net: str = Field("tf_efficientnet_lite0", description="Network: lenet, alexnet, googlenet, or any timm name.")
     tune: Tune | None = Field(
@@ -51,8 +51,8 @@ class TrainingSpec(BaseModel):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of each label spread over all classes.")
     crop: Annotated[int, Field(ge=8, le=4096)] | None = Field(
         None,
-        description="Side in px of the square fed to the network: cut at random in training, from the centre "
-        "elsewhere. Default: the whole picture of the dataset.",
+        description="Side in px of the square fed to the network: cut at random in training (with tune=head: from "
+        "the centre), and from the centre elsewhere. Default: the whole picture of the dataset.",
     )
     shift: int = Field(
         0, ge=0, le=512, description="Training pictures are moved at random by up to so many px; edges are repeated."
@@ -82,6 +82,20 @@ class TrainingSpec(BaseModel):
         if self.tune == "scratch" and self.weights != "auto":
             raise ValueError("weights has no use with tune=scratch; leave one of the two out")
         return self
+
+    def unused(self) -> list[str]:
+        """Sentences about settings of a resolved spec that differ from their default and have no effect."""
+        silent = {
+            "momentum": self.optimizer != "sgd" and "the optimiser is not sgd",
+            "gamma": self.schedule != "step" and "the schedule is not step",
+            "step_percent": self.schedule != "step" and "the schedule is not step",
+        }
+        fields = type(self).model_fields
+        return [
+            f"--{name.replace('_', '-')} has no effect: {why}."
+            for name, why in silent.items()
+            if why and getattr(self, name) != fields[name].default
+        ]
 
     def resolved(self, *, has_weights: bool) -> TrainingSpec:
         """The same settings with every None replaced by its default (`crop` may stay None: the whole picture)."""

@@ -58,7 +58,10 @@ def _begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Si
     prepared = setup.prepare(request, log.notice)
     state = State(make_optimizer(prepared.run.spec, _place(prepared)))
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
+    for text in prepared.run.spec.unused():
+        log.notice(text)
     log.write("started", total_steps=prepared.run.total_steps, epochs=prepared.run.spec.epochs)
+    files.fsync(log.path)
     position = Position(step=0, best=None, elapsed_s=0.0, events_bytes=log.path.stat().st_size)
     # With a checkpoint of step 0, going on never needs the pretrained weights again. run.json comes last: it says
     # that the run was accepted and can be resumed.
@@ -68,7 +71,7 @@ def _begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Si
 
 
 def _resume(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
-    prepared = setup.again(open_run(folder), request.dataset_folder)
+    prepared = setup.again(open_run(folder), request)
     state = State(make_optimizer(prepared.run.spec, _place(prepared)))
     last = find_checkpoint(folder, "last")
     position = checkpoint.load(last.folder, prepared.classifier.network, state)
@@ -197,6 +200,7 @@ def _log_epoch(sitting: Sitting, event: EpochEnded) -> None:
 
 def _save(sitting: Sitting) -> None:
     sitting.state.check_finite()
+    files.fsync(sitting.log.path)  # the checkpoint says how long the log is, so the log comes first
     sitting.position = sitting.position._replace(
         step=sitting.state.step, elapsed_s=sitting.elapsed_s, events_bytes=sitting.log.path.stat().st_size
     )
@@ -204,4 +208,4 @@ def _save(sitting: Sitting) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do))
+    sys.exit(work.main(do, stop_at_once=False))

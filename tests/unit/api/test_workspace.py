@@ -24,7 +24,7 @@ def test_what_is_finished_stays(ws: Workspace) -> None:
     with workspace.claim(ws, "dataset", "d") as claim:
         assert files.lock_holder(claim.folder) == os.getpid()
         files.write_json(claim.folder / "dataset.json", {})
-    assert ws.store.find("dataset", "d").id == claim.entry.id
+    assert ws.store.find("d", "dataset").id == claim.entry.id
     assert files.lock_holder(claim.folder) is None
     assert workspace.sweep(ws) == []
 
@@ -79,3 +79,41 @@ def test_a_file_is_not_a_workspace(tmp_path: Path) -> None:
         vizsla.open(tmp_path / "file")
     with pytest.raises(InvalidInput, match="cannot be made"):
         vizsla.open(tmp_path / "file" / "below")
+
+
+def test_what_was_finished_while_a_sweep_looked_stays(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ws.store.add("dataset", "d")
+    folder = ws.folder("dataset", entry.id)
+    folder.mkdir()
+    acquire = files.Lock.acquire
+
+    def finish_first(lock: files.Lock, patience_s: float = 1.0) -> None:
+        files.write_json(folder / "dataset.json", {})
+        acquire(lock, patience_s)
+
+    monkeypatch.setattr(files.Lock, "acquire", finish_first)
+    assert workspace.sweep(ws) == []
+    assert folder.exists()
+    assert ws.store.find("d", "dataset") == entry
+
+
+def test_a_name_without_a_folder_is_given_back(ws: Workspace) -> None:
+    ws.store.add("dataset", "ghost")
+    with workspace.claim(ws, "dataset", "ghost") as claim:
+        files.write_json(claim.folder / "dataset.json", {})
+
+
+def test_a_damaged_folder_does_not_hide_the_others(ws: Workspace) -> None:
+    for id, text in (("1aaaaaaa", "{"), ("1bbbbbbb", '{"id": "1bbbbbbb", "name": "whole", "created_at": "2026"}')):
+        (ws.root / "datasets" / id).mkdir()
+        (ws.root / "datasets" / id / "dataset.json").write_text(text)
+    with pytest.warns(UserWarning, match="1aaaaaaa.*left out"):
+        workspace.sweep(ws)
+    assert [row.name for row in ws.store.all("dataset")] == ["whole"]
+
+
+def test_a_damaged_database_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "vizsla.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(Conflict, match="cannot be used"):
+        vizsla.open(tmp_path / "w")

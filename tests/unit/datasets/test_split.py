@@ -11,7 +11,7 @@ from vizsla.datasets.split import Item, divide
 
 
 def items(sizes: dict[str, int]) -> list[Item]:
-    return [Item(label, f"{label}/{i}.png", f"{label}{i}") for label, size in sizes.items() for i in range(size)]
+    return [Item(label, f"{label}/{i}.png", f"{label}/{i}") for label, size in sizes.items() for i in range(size)]
 
 
 def tally(pictures: list[Item], **fields: float) -> Counter[tuple[str, str]]:
@@ -79,6 +79,18 @@ def test_copies_stay_together_and_totals_stay_near() -> None:
         assert all(len(where) == 1 for where in places.values())
         assert abs(splits.count("val") - len(pictures) * 0.2) <= 3
         assert abs(splits.count("test") - len(pictures) * 0.1) <= 3
+
+
+def test_a_picture_under_two_classes_stays_in_train_with_its_copies() -> None:
+    pictures = items({"a": 50, "b": 50})
+    pictures += [Item("b", f"b/copy {i}.png", f"a/{i}") for i in range(20)]
+    splits = divide(pictures, val_percent=25, test_percent=25, seed=0)
+    places = defaultdict(set)
+    for item, split in zip(pictures, splits, strict=True):
+        places[item.content].add(split)
+    assert all(len(where) == 1 for where in places.values())
+    assert all(places[f"a/{i}"] == {"train"} for i in range(20))
+    assert splits.count("val") == splits.count("test") == 20
 
 
 def test_a_pair_among_many_leaves_the_totals_exact() -> None:

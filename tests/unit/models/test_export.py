@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vizsla.errors import ExportFailed
 from vizsla.models import export
 from vizsla.networks.classifier import Classifier
 
@@ -34,7 +35,7 @@ def test_a_graph_that_differs_is_refused(tmp_path: Path) -> None:
     other = _small()
     with torch.no_grad():
         other[4].bias[2] += 0.01  # type: ignore[index, operator]
-    with pytest.raises(export.ExportFailed, match="differ by up to"):
+    with pytest.raises(ExportFailed, match="differ by up to"):
         export.compare(export.Probabilities(_classifier(other)), PIXELS, tmp_path / "model.onnx")
 
 
@@ -46,7 +47,7 @@ class _Unexpressible(nn.Module):
 
 
 def test_a_network_that_has_no_graph_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(export.ExportFailed, match="cannot express"):
+    with pytest.raises(ExportFailed, match="cannot express"):
         export.write(_classifier(_Unexpressible()), ("a", "b"), PIXELS, tmp_path)
 
 

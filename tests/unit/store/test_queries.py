@@ -27,21 +27,21 @@ def test_names_are_unique_per_kind(store: Store) -> None:
 def test_things_are_found_by_id_name_and_prefix(store: Store) -> None:
     dogs = store.add("dataset", "dogs", id="1aaaaaaa")
     cats = store.add("dataset", "cats", id="1bbbbbbb")
-    assert store.find("dataset", "dogs") == dogs
-    assert store.find("dataset", "ca") == cats
-    assert store.find("dataset", "1b") == cats
-    with pytest.raises(NotFound, match="may mean 2 datasets"):
-        store.find("dataset", "1")
+    assert store.find("dogs", "dataset") == dogs
+    assert store.find("ca", "dataset") == cats
+    assert store.find("1b", "dataset") == cats
+    with pytest.raises(NotFound, match="may mean 2 things"):
+        store.find("1", "dataset")
     with pytest.raises(NotFound, match="Did you mean 'dogs'"):
-        store.find("dataset", "dgos")
+        store.find("dgos", "dataset")
     with pytest.raises(NotFound):
-        store.find("dataset", "")
+        store.find("", "dataset")
 
 
 def test_a_whole_name_wins_over_a_prefix(store: Store) -> None:
     store.add("dataset", "dogs-2")
     dogs = store.add("dataset", "dogs")
-    assert store.find("dataset", "dogs") == dogs
+    assert store.find("dogs", "dataset") == dogs
 
 
 def test_what_others_depend_on_stays(store: Store) -> None:
