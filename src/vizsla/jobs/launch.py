@@ -20,6 +20,7 @@ from vizsla.events import Event
 
 POLL_S = 0.1
 LOG_LINES_SHOWN = 8
+STOP_PATIENCE_S = 60
 
 
 def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
@@ -71,6 +72,8 @@ def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[E
         finally:
             if process.poll() is None:
                 _signal(process.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(STOP_PATIENCE_S)
     if final is None and heeded:
         raise KeyboardInterrupt
     if final is None:
