@@ -67,8 +67,7 @@ def create(
             split=split,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        process = launch.start(WORKER, claim.folder, claim.lock)
-        launch.finish_whole(process, claim.folder, on_event)
+        launch.run_whole(WORKER, claim.folder, claim.lock, on_event)
     workspace.tidy(claim.folder)
     return read_report(claim.folder)
 

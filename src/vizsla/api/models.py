@@ -53,8 +53,7 @@ def export(
             figures=tuple(_figures(ws, parent.id, run_folder, step, facts.precision)),
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        process = launch.start(WORKER, claim.folder, claim.lock)
-        launch.finish_whole(process, claim.folder, on_event)
+        launch.run_whole(WORKER, claim.folder, claim.lock, on_event)
     workspace.tidy(claim.folder)
     return open_model(claim.folder)
 

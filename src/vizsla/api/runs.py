@@ -65,8 +65,7 @@ def start(
             spec=spec,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        process = launch.start(WORKER, claim.folder, claim.lock)
-        launch.finish(process, claim.folder, on_event)
+        launch.run(WORKER, claim.folder, claim.lock, on_event)
     return get(ws, claim.entry.id)
 
 
@@ -98,8 +97,7 @@ def resume(
         dataset_folder = ws.folder("dataset", status.run.dataset.id)
         request = request.model_copy(update={"dataset_folder": dataset_folder, "device": device})
         files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-        process = launch.start(WORKER, folder, lock)
-        launch.finish(process, folder, on_event, offset)
+        launch.run(WORKER, folder, lock, on_event, offset=offset)
     return get(ws, entry.id)
 
 

@@ -23,7 +23,7 @@ LOG_LINES_SHOWN = 8
 STOP_PATIENCE_S = 60
 
 
-def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
+def _start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
     """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
     with (folder / work.LOG).open("ab") as log:
         process = subprocess.Popen(
@@ -39,11 +39,16 @@ def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes
     return process
 
 
-def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None], offset: int = 0) -> Event:
-    """Follow a worker to its end, passing its events on; returns the final one, "done" or "stopped".
+def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None], *, offset: int = 0) -> Event:
+    """Start `module` on `folder` and follow it to its end; returns its final event, "done" or "stopped".
 
-    Ctrl-C here asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
+    Ctrl-C asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
     `stopping`; a second one kills it. When `on_event` fails, the worker is asked to stop too: nothing trains unseen.
+
+    Args:
+        lock: of the folder, held by this process; the worker takes it over.
+        on_event: told everything that happens, as it happens.
+        offset: in the folder's events, from which on they are new.
 
     Raises:
         VizslaError: what the worker failed with.
@@ -54,6 +59,7 @@ def finish(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[E
     final: Event | None = None
     heeded = 0
     with _interruptions() as interruptions:
+        process = _start(module, folder, lock)
         try:
             on_event({"event": "starting", "at": events.now()})
             while True:
@@ -101,9 +107,9 @@ def _interruptions() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def finish_whole(process: subprocess.Popen[bytes], folder: Path, on_event: Callable[[Event], None]) -> None:
-    """As `finish`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here."""
-    if finish(process, folder, on_event)["event"] == "stopped":
+def run_whole(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None]) -> None:
+    """As `run`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here."""
+    if run(module, folder, lock, on_event)["event"] == "stopped":
         raise KeyboardInterrupt
 
 
