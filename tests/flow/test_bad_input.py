@@ -56,7 +56,8 @@ def test_all_pictures_corrupt(cli: Cli, workspace: Path, tmp_path: Path) -> None
         (tmp_path / "p" / label).mkdir(parents=True)
         for i in range(3):
             (tmp_path / "p" / label / f"{i}.jpg").write_bytes(b"\xff\xd8\xff\xe0 nonsense")
-    cli("dataset", "create", "d", tmp_path / "p", status=1)
+    done = cli("dataset", "create", "d", tmp_path / "p", status=1)
+    assert "a/0.jpg" in done.err
     _nothing_is_left(cli, workspace)
 
 

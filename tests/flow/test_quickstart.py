@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import pytest
-from tests.support import Cli
+from tests.support import Cli, draw_shapes
+
+import vizsla
+from vizsla.api import datasets, quickstart
 
 pytestmark = pytest.mark.slow
 
 
-def test_quickstart_twice(cli: Cli) -> None:
+def test_quickstart(cli: Cli) -> None:
     found = cli("quickstart", "--json").json
     accuracy = found["evaluation"]["headline"]["accuracy"]
     assert accuracy["num_pictures"] == 1000
     assert accuracy["value"] > 0.97
-    assert [p["scores"][0]["label"] for p in found["predictions"]] == [
-        p["picture"].split("/")[-2] for p in found["predictions"]
-    ]
+    shown = found["predictions"]
+    assert [p["scores"][0]["label"] for p in shown] == [p["picture"].split("/")[-2] for p in shown]
     assert set(found["seconds"]) == {"dataset", "train", "evaluate", "export", "predict"}
-    again = cli("quickstart")
-    assert "on 1,000 test pictures" in again.out
-    assert len(cli("dataset", "list", "--json").json) == 1
-    runs = cli("run", "list", "--json").json
-    assert [run["run"]["name"] for run in runs] == ["digits-lenet-1", "digits-lenet-2"]
-    assert runs[0]["progress"]["last_epoch"]["train_loss"] == runs[1]["progress"]["last_epoch"]["train_loss"]
+    with vizsla.open(cli.workspace) as ws:
+        again = quickstart.digits(ws)
+    assert again.id == found["dataset"]["id"], "run again, it uses the dataset that is there"
+
+
+def test_a_dataset_of_the_users_that_has_the_name_is_left_alone(cli: Cli) -> None:
+    pictures = draw_shapes(cli.workspace.parent / "pictures", num=4)
+    with vizsla.open(cli.workspace) as ws:
+        theirs = datasets.create(ws, "digits", vizsla.DatasetSpec(source=pictures, width=28, height=28))
+        ours = quickstart.digits(ws)
+    assert theirs.name == "digits"
+    assert ours.name == "digits-1"
+    assert ours.used == 5000

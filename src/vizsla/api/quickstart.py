@@ -59,7 +59,7 @@ def run(
         seconds[stage] = time.monotonic() - began
 
     with timed("dataset"):
-        dataset = _dataset(ws, progress)
+        dataset = digits(ws, progress=progress)
     with timed("train"):
         status = runs.start(ws, dataset.id, TRAINING, on_event=on_event)
     with timed("evaluate"):
@@ -71,7 +71,8 @@ def run(
     return Outcome(dataset, status, report, model, predictions, seconds)
 
 
-def _dataset(ws: Workspace, progress: Callable[[str, int, int], None]) -> Dataset:
+def digits(ws: Workspace, *, progress: Callable[[str, int, int], None] = ignore_progress) -> Dataset:
+    """The dataset of the quickstart: the one that is there, or built from pictures that are written first."""
     pictures = ws.root / "examples" / "digits"
     if not pictures.exists():
         write_digits(pictures, progress=progress)

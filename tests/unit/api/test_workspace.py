@@ -101,6 +101,7 @@ def test_a_name_without_a_folder_is_given_back(ws: Workspace) -> None:
     ws.store.add("dataset", "ghost")
     with workspace.claim(ws, "dataset", "ghost") as claim:
         files.write_json(claim.folder / "dataset.json", {})
+    assert [row.id for row in ws.store.all("dataset")] == [claim.entry.id]
 
 
 def test_a_damaged_folder_does_not_hide_the_others(ws: Workspace) -> None:
