@@ -35,10 +35,8 @@ def test_skin_lesions_by_the_whole_network(cli: Cli, shared_data: Callable[[str]
     pictures = shared_data("isic_thumbs")
     options = ("--size", 64, "--max-per-class", 60, "--val-percent", 20, "--test-percent", 20)
     cli("dataset", "create", "skin", pictures, *options)
-    before = cli("train", "skin", *LITE0, "--tune", "full", "--epochs", 2, "--jitter", 0.3, "--json").json
-    epochs = cli("run", "show", before["run"]["name"], "--json").json["epochs"]
+    run = cli("train", "skin", *LITE0, "--tune", "full", "--epochs", 2, "--jitter", 0.3, "--json").json
+    epochs = cli("run", "show", run["run"]["name"], "--json").json["epochs"]
     assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
-    report = cli("evaluate", before["run"]["name"], "--json").json
+    report = cli("evaluate", run["run"]["name"], "--json").json
     assert set(report["headline"]) >= {"accuracy", "balanced_accuracy", "auc"}
-    again = cli("train", "skin", *LITE0, "--tune", "full", "--epochs", 2, "--jitter", 0.3, "--json").json
-    assert again["progress"]["last_epoch"]["train_loss"] == before["progress"]["last_epoch"]["train_loss"]
