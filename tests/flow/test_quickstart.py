@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
+
 import pytest
-from tests.support import Cli, draw_shapes
+from tests.support import Cli, command, draw_shapes, environment
 
 import vizsla
-from vizsla.api import datasets, quickstart
+from vizsla.api import datasets, quickstart, runs
 
 pytestmark = pytest.mark.slow
 
@@ -32,3 +36,20 @@ def test_a_dataset_of_the_users_that_has_the_name_is_left_alone(cli: Cli) -> Non
     assert theirs.name == "digits"
     assert ours.name == "digits-1"
     assert ours.used == 5000
+
+
+def test_ctrl_c_ends_all_of_it(cli: Cli) -> None:
+    process = subprocess.Popen(
+        command("quickstart"), env=environment(cli.workspace), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not any('"step"' in log.read_text() for log in cli.workspace.glob("runs/*/events.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    with vizsla.open(cli.workspace) as ws:
+        assert [status.progress.state for status in runs.list_all(ws)] == ["stopped"]
+        assert ws.store.all("evaluation") == []

