@@ -24,7 +24,7 @@ from vizsla.training.run import checkpoints, find_checkpoint
 pytestmark = pytest.mark.slow
 
 SPEC = vizsla.TrainingSpec(
-    net="lenet", epochs=4, batch_size=2, learning_rate=0.002, shift=2, jitter=0.2, checkpoint_every_s=0.01
+    net="lenet", epochs=8, batch_size=2, learning_rate=0.002, shift=2, jitter=0.2, checkpoint_every_s=0.01
 )
 STEPS_PER_EPOCH = 48
 WAIT_S = 120
@@ -45,9 +45,10 @@ def uninterrupted(ws: Workspace) -> Path:
     return runs.start(ws, "shapes", SPEC, name="whole").folder
 
 
-def _start(ws: Workspace, name: str) -> subprocess.Popen[bytes]:
+def _start(ws: Workspace, name: str, **changed: object) -> subprocess.Popen[bytes]:
     """`vizsla train` in a process of its own, as from a terminal."""
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in SPEC.model_dump(exclude_defaults=True).items()]
+    settings = SPEC.model_dump(exclude_defaults=True) | changed
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     return subprocess.Popen(
         command("train", "shapes", "--name", name, *options),
         env=environment(ws.root),
@@ -92,7 +93,7 @@ def _same(folder: Path, other: Path) -> None:
     assert _curve(folder) == _curve(other)
 
 
-@pytest.mark.parametrize("step", [0, 70, 130])
+@pytest.mark.parametrize("step", [0, 70, 200])
 def test_killed_in_mid_epoch_and_resumed(ws: Workspace, uninterrupted: Path, step: int) -> None:
     name = f"killed-{step}"
     process = _start(ws, name)
@@ -107,7 +108,7 @@ def test_killed_in_mid_epoch_and_resumed(ws: Workspace, uninterrupted: Path, ste
     assert status.progress.state == "lost", "a dead run is never shown as running"
     assert status.progress.worker is None
     position = find_checkpoint(status.folder, "last").step
-    assert position < STEPS_PER_EPOCH * 4
+    assert position < STEPS_PER_EPOCH * 8
     resumed = runs.resume(ws, name)
     assert resumed.progress.state == "done"
     _same(resumed.folder, uninterrupted)
@@ -141,7 +142,7 @@ def test_the_worker_outlives_the_terminal(ws: Workspace, uninterrupted: Path) ->
 
 
 def test_one_run_is_trained_by_one_worker(ws: Workspace) -> None:
-    process = _start(ws, "busy")
+    process = _start(ws, "busy", epochs=1000)
     _until(_reached(ws, "busy", 10), process)
     with pytest.raises(Conflict, match="at work here"):
         runs.resume(ws, "busy")

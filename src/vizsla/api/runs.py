@@ -88,9 +88,10 @@ def resume(
     entry = ws.store.find(reference, "run")
     folder = ws.folder("run", entry.id)
     status = get(ws, entry.id)
-    if status.progress.state == "done":
-        raise Conflict(f"The run {entry.name!r} is done.", remedy="Start another with `vizsla train`.")
     with files.Lock(folder) as lock:
+        # Looked at under the lock: the run may have come to its end while this process waited for it.
+        if run.progress(folder).state == "done":
+            raise Conflict(f"The run {entry.name!r} is done.", remedy="Start another with `vizsla train`.")
         offset = run.rewind(folder)
         request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
         # The workspace may have been moved since the run began.
