@@ -1,14 +1,16 @@
 """What happened, one JSON object a line: written by the process that does the work, read by everybody else.
 
 An event is a dict with `event` (its kind), `at` (ISO time, UTC) and its own fields. Lines are appended and flushed;
-a reader takes only lines that end in a newline, so it never sees half of one.
+a reader takes only lines that end in a newline, so it never sees half of one. No whole line is ever taken away, so a
+reader can go on from where it was: what a training undid by going on from a checkpoint is left out by `surviving`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +22,9 @@ Event = dict[str, Any]
 
 # The kinds that end a piece of work. A log without one of them, and without a living process, was lost.
 FINAL = ("done", "stopped", "failed")
+
+# The kinds that tell of a step of a training; going on from a checkpoint undoes those of later steps.
+CURVE = ("step", "validation", "epoch")
 
 
 def now() -> str:
@@ -97,10 +102,23 @@ def _end_of_last_line(path: Path) -> int:
     return 0
 
 
-def truncate(path: Path, offset: int) -> None:
-    """Cut the log back to byte `offset`; a half-written last line of a killed process goes too."""
-    with path.open("r+b") as file:
-        file.truncate(offset)
+def surviving(lines: Iterable[Event]) -> list[Event]:
+    """The events that still hold: `resumed` at step S undoes the steps, validations and epochs after S before it."""
+    return list(_surviving_backwards(reversed(list(lines))))[::-1]
+
+
+def surviving_backwards(path: Path) -> Iterator[Event]:
+    """As `surviving`, of a log from its last event to its first."""
+    return _surviving_backwards(backwards(path))
+
+
+def _surviving_backwards(lines: Iterable[Event]) -> Iterator[Event]:
+    lowest = math.inf
+    for line in lines:
+        if line["event"] == "resumed":
+            lowest = min(lowest, line["step"])
+        if line["event"] not in CURVE or line["step"] <= lowest:
+            yield line
 
 
 def last(path: Path) -> Event | None:

@@ -79,7 +79,7 @@ def _reached(ws: Workspace, name: str, step: int) -> Callable[[], bool]:
 
 def _curve(folder: Path) -> list[tuple[Any, ...]]:
     """What the curves are drawn from, without times and speeds."""
-    lines, _ = events.read(folder / "events.jsonl")
+    lines = events.surviving(events.read(folder / "events.jsonl")[0])
     keys = ("event", "step", "epoch", "loss", "learning_rate", "train_loss", "val_loss", "val_accuracy", "best_epoch")
     return [tuple(json.dumps(line.get(key)) for key in keys) for line in lines if line["event"] in ("step", "epoch")]
 

@@ -36,8 +36,32 @@ def test_half_a_line_is_not_read(tmp_path: Path) -> None:
     last = events.last(path)
     assert last is not None
     assert last["step"] == 1
-    events.truncate(path, size)
+    with events.EventLog(path):
+        pass
     assert path.stat().st_size == size
+
+
+def _events(*kinds_and_steps: tuple[str, int]) -> list[events.Event]:
+    return [{"event": kind, "step": step} for kind, step in kinds_and_steps]
+
+
+def test_what_was_undone_does_not_survive(tmp_path: Path) -> None:
+    lines = [
+        *_events(("step", 10), ("epoch", 10), ("step", 20), ("validation", 20), ("epoch", 20), ("step", 30)),
+        {"event": "notice", "text": "stays"},
+        *_events(("resumed", 20), ("step", 30), ("epoch", 30), ("resumed", 10), ("step", 20), ("resumed", 20)),
+        *_events(("step", 30)),
+    ]
+    kept = events.surviving(lines)
+    curve = [(line["event"], line["step"]) for line in kept if line["event"] in events.CURVE]
+    assert curve == [("step", 10), ("epoch", 10), ("step", 20), ("step", 30)]
+    assert [line["event"] for line in kept if line["event"] not in events.CURVE] == ["notice"] + 3 * ["resumed"]
+    assert events.surviving([]) == []
+    with events.EventLog(tmp_path / "events.jsonl") as log:
+        for line in lines:
+            log.write(line["event"], **{key: value for key, value in line.items() if key != "event"})
+    backwards = [(line["event"], line.get("step")) for line in events.surviving_backwards(log.path)]
+    assert backwards == [(line["event"], line.get("step")) for line in reversed(kept)]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 7, 100, 1000, 10**6])

@@ -93,6 +93,8 @@ class Bars:
 
     def _on_resumed(self, event: Event) -> None:
         self._progress.print(f"Goes on from step {event['step']} (it was {event['after']}).")
+        if "train" in self._tasks:  # what was undone is to be done again, and took its time for nothing
+            self._progress.reset(self._tasks["train"], completed=event["step"], total=self._total_steps, note="")
 
     def _on_stopping(self, event: Event) -> None:
         self._progress.print("[yellow]Stopping at the next safe point. Ctrl-C again kills it.[/]")

@@ -128,7 +128,7 @@ def progress(folder: Path) -> Progress:
     last_epoch = error = None
     state: State = "running" if worker is not None else "lost"
     elapsed_s = 0.0
-    for number, event in enumerate(events.backwards(folder / work.EVENTS)):
+    for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS)):
         if number == 0 and event["event"] in events.FINAL:
             state, error = event["event"], event.get("error")
         elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
@@ -139,26 +139,24 @@ def progress(folder: Path) -> Progress:
 
 
 def epochs(folder: Path) -> list[events.Event]:
-    """The `epoch` events of a run, in order: its curves."""
+    """The `epoch` events of a run, in order, without those that were undone."""
     lines, _ = events.read(folder / work.EVENTS)
-    return [line for line in lines if line["event"] == "epoch"]
+    return [line for line in events.surviving(lines) if line["event"] == "epoch"]
 
 
 def rewind(folder: Path) -> int:
-    """Cut the events back to the last checkpoint and say that the run goes on; returns the length they were cut to.
+    """Say in the events that the run goes on from its last checkpoint; returns where in them that is said.
 
     To be called under the run's lock, before its worker is started again.
     """
-    log = folder / work.EVENTS
-    last = find_checkpoint(folder, "last")
-    before = events.last(log)
+    path = folder / work.EVENTS
+    step = find_checkpoint(folder, "last").step
+    before = events.last(path)
     after = before["event"] if before and before["event"] in events.FINAL else "lost"
-    length = int(files.read_json(last.folder / "checkpoint.json")["events_bytes"])
-    events.truncate(log, min(length, log.stat().st_size))
-    with events.EventLog(log) as again:
-        length = log.stat().st_size
-        again.write("resumed", step=last.step, after=after)
-    return length
+    with events.EventLog(path) as log:
+        offset = path.stat().st_size
+        log.write("resumed", step=step, after=after)
+    return offset
 
 
 class Checkpoint(NamedTuple):
