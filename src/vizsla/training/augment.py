@@ -346,28 +346,28 @@ def _tint(pixels: Tensor, draws: Draws) -> Tensor:
     factors = draws.jitter if draws.jitter is not None else torch.ones(num, 3)
     brightness, contrast, saturation = factors.to(device).T[..., None, None]
     # Sums of whole numbers below 2**24 are exact in any order, so a picture's mean is the same in every batch.
-    sums = [plane.sum(2, keepdim=True).sum(1, keepdim=True, dtype=torch.float64) for plane in planes]
-    level = sum(part * total for part, total in zip(luma, sums, strict=True)) / torch.tensor(height * width)
-    offset = brightness * (1 - contrast) * level.float() / 255
+    sums = torch.stack([plane.sum(2).sum(1, dtype=torch.float64) for plane in planes])
+    weights = torch.tensor(luma, dtype=torch.float64, device=device)
+    level = (weights[:, None] * sums).sum(0)[:, None, None].float() / (height * width)
+    offset = brightness * (1 - contrast) * level / 255
     gain = brightness * contrast / 255
     seen = torch.empty(pixels.shape, device=device)
     if channels != len(LUMA):
         for channel, plane in enumerate(planes):
-            seen[..., channel] = plane.mul_(gain).add_(offset)
+            torch.addcmul(offset, plane, gain, out=seen[..., channel])
         return seen
-    grey = planes[0] * luma[0]
-    grey.add_(planes[1] * luma[1]).add_(planes[2] * luma[2])
-    rest = grey.mul_(gain * (1 - saturation)).add_(offset)
+    grey = (planes[0] * luma[0]).add_(planes[1], alpha=luma[1]).add_(planes[2], alpha=luma[2])
+    rest = torch.addcmul(offset, grey, gain * (1 - saturation))
     gain = gain * saturation
     if draws.hue is None:
         for channel, plane in enumerate(planes):
-            seen[..., channel] = plane.mul_(gain).add_(rest)
+            torch.addcmul(rest, plane, gain, out=seen[..., channel])
         return seen
     turn = _hue_turns(draws.hue).to(device)[..., None, None]
     for channel in range(channels):
-        found = rest.clone()
+        found = rest
         for source, plane in enumerate(planes):
-            found += plane * (gain * turn[:, channel, source])
+            found = torch.addcmul(found, plane, gain * turn[:, channel, source])
         seen[..., channel] = found
     return seen
 
@@ -404,57 +404,3 @@ def _hash(values: Tensor) -> Tensor:
 @functools.lru_cache
 def _quantiles(device: torch.device) -> Tensor:
     return torch.special.ndtri((torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16).float().to(device)
-
-
-def geometry(pixels: Tensor, *, size: tuple[int, int], shift: int, flip: bool, random: torch.Generator) -> Tensor:
-    """Cut a window of `size` (height, width) at a random place out of each picture, and mirror half of them.
-
-    Args:
-        pixels: uint8 (n, H, W, C).
-        size: of the result; not larger than the pictures.
-        shift: px by which the window may leave the picture on each side; the edge is repeated there.
-        flip: mirror each picture left to right with probability one half.
-        random: of the CPU, so that a run draws the same numbers on every device.
-
-    Returns:
-        uint8 (n, height, width, C).
-    """
-    num, full_height, full_width, _ = pixels.shape
-    height, width = size
-    if (height, width) == (full_height, full_width) and not shift and not flip:
-        return pixels
-    top = _offsets(num, full_height - height, shift, random)
-    left = _offsets(num, full_width - width, shift, random)
-    rows = (top[:, None] + torch.arange(height)).clamp_(0, full_height - 1)
-    columns = (left[:, None] + torch.arange(width)).clamp_(0, full_width - 1)
-    if flip:
-        mirrored = torch.rand(num, generator=random) < 0.5
-        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
-    device = pixels.device
-    picture = torch.arange(num, device=device)[:, None, None]
-    return pixels[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
-
-
-def colour(pictures: Tensor, *, strength: float, random: torch.Generator) -> Tensor:
-    """Scale brightness, contrast and (of colour pictures) saturation, each by a random factor in 1 ± `strength`.
-
-    Args:
-        pictures: float (n, C, h, w) in 0..1.
-        strength: 0 to 1; 0 returns the pictures as they are.
-        random: of the CPU.
-
-    Returns:
-        float (n, C, h, w) in 0..1.
-    """
-    if not strength:
-        return pictures
-    factors = 1 + strength * (2 * torch.rand(3, len(pictures), 1, 1, 1, generator=random) - 1)
-    brightness, contrast, saturation = factors.to(pictures.device, pictures.dtype)
-    pictures = pictures * brightness
-    level = pictures.mean(dim=(1, 2, 3), keepdim=True)
-    pictures = level + (pictures - level) * contrast
-    if pictures.shape[1] == 3:
-        luma = torch.tensor(LUMA, device=pictures.device, dtype=pictures.dtype).view(1, 3, 1, 1)
-        grey = (pictures * luma).sum(dim=1, keepdim=True)
-        pictures = grey + (pictures - grey) * saturation
-    return pictures.clamp(0, 1)
