@@ -13,6 +13,8 @@ class VizslaError(Exception):
     """An expected failure. `what` is a full sentence, `where` names the file or field, `remedy` says what to do."""
 
     kind = "error"
+    trace = ""
+    """the traceback of a defect in another process"""
 
     def __init__(self, what: str, *, where: str = "", remedy: str = "") -> None:
         super().__init__(what)

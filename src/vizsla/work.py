@@ -69,22 +69,27 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
         try:
             log.write(_outcome(do, folder, log, stop))
         except VizslaError as error:
-            _failed(log, error)
+            _failed(log, error, error.trace)
             return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_REFUSED
         except Exception as error:
             traceback.print_exc()
             if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
                 _failed(log, TrainingFailed(f"The device is out of memory: {error}", remedy=LESS_MEMORY))
                 return EXIT_REFUSED
-            cause = VizslaError(
-                f"{type(error).__name__}: {error}",
-                where=str(folder / LOG),
-                remedy="This is a defect of Vizsla or of a library; the log has the traceback.",
-            )
-            cause.kind = "defect"
-            _failed(log, cause, trace=traceback.format_exc())
+            _failed(log, defect(error, folder), traceback.format_exc())
             return EXIT_FAILED
     return 0
+
+
+def defect(error: Exception, folder: Path) -> VizslaError:
+    """What is said of an exception that nobody expected."""
+    found = VizslaError(
+        f"{type(error).__name__}: {error}",
+        where=str(folder / LOG),
+        remedy="This is a defect of Vizsla or of a library; the log has the traceback.",
+    )
+    found.kind = "defect"
+    return found
 
 
 def _outcome(do: Callable[[Path, EventLog, Stop], str], folder: Path, log: EventLog, stop: Stop) -> str:

@@ -50,7 +50,7 @@ def export(
             run_folder=run_folder,
             dataset_folder=ws.folder("dataset", facts.dataset.id),
             checkpoint=str(step),
-            figures=tuple(_figures(ws, parent.id, run_folder, step, facts.precision)),
+            figures=tuple(_figures(ws, parent.id, run_folder, step, facts.arithmetic.precision)),
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         launch.run_whole(WORKER, claim.folder, claim.lock, on_event)

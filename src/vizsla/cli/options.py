@@ -10,10 +10,11 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import BaseModel, ValidationError
 
 from vizsla.errors import InvalidInput
+from vizsla.networks import own
 
 DEFAULT_WORKSPACE = Path("~/vizsla")
 
@@ -33,8 +34,20 @@ class Common:
     ] = False
 
 
-def with_options(spec: type[BaseModel], *, skip: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Any]:
-    """Replace the parameter `options` of a command by one option for each field of `spec` but those in `skip`."""
+def with_options(
+    spec: type[BaseModel],
+    *,
+    skip: tuple[str, ...] = (),
+    groups: dict[str, tuple[str, ...]] | None = None,
+    given_only: bool = False,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Replace the parameter `options` of a command by one option for each field of `spec` but those in `skip`.
+
+    `groups` names the fields that the help shows together, in that order. With `given_only` the command gets the
+    options that were given, whatever their value, and no defaults.
+    """
+    title_of = {name: title for title, names in (groups or {}).items() for name in names}
+    panels = {title: Group(title, sort_key=number) for number, title in enumerate(groups or {}, 1)}
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         fields = {name: field for name, field in spec.model_fields.items() if name not in skip}
@@ -49,15 +62,23 @@ def with_options(spec: type[BaseModel], *, skip: tuple[str, ...] = ()) -> Callab
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=field.default,
-                annotation=Annotated[_plain(field.annotation), Parameter(help=field.description)],
+                annotation=Annotated[
+                    _plain(field.annotation),
+                    Parameter(
+                        help=field.description,
+                        group=panels.get(title_of.get(name, "")),
+                        show_default=False if given_only else None,
+                    ),
+                ],
             )
             for name, field in fields.items()
         ]
 
         @functools.wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            given = {name: kwargs.pop(name, field.default) for name, field in fields.items()}
-            return command(*args, **kwargs, options=given)
+            options = {} if given_only else {name: field.default for name, field in fields.items()}
+            options |= {name: kwargs.pop(name) for name in fields if name in kwargs}
+            return command(*args, **kwargs, options=options)
 
         signature = inspect.Signature([*own, *drawn])
         wrapped.__signature__ = signature  # type: ignore[attr-defined]
@@ -91,3 +112,12 @@ def make(spec: type[Spec], **values: Any) -> Spec:
         option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else ""
         value = f" (given: {first['input']!r})" if option else ""
         raise InvalidInput(f"{option}: {message}{value}." if option else f"{message}.") from None
+
+
+def own_path(net: str) -> str:
+    """A network's name; of a user's own, its absolute path, unless there is no such file here.
+
+    What is not here is looked for in the folders of networks.
+    """
+    path = Path(net).expanduser()
+    return str(path.absolute()) if own.is_own(net) and path.exists() else net

@@ -9,19 +9,21 @@ from cyclopts import App, Parameter
 import vizsla
 from vizsla.api import runs
 from vizsla.api.runs import RunStatus
-from vizsla.cli.options import Common, make, with_options
+from vizsla.cli.options import Common, make, own_path, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
 from vizsla.cli.progress import Bars, epoch_line
 from vizsla.training.run import Run
-from vizsla.training.spec import TrainingSpec
+from vizsla.training.spec import GROUPS, TrainingSpec
 
-app = App(name="run", help="List, show, resume, stop and delete runs.")
+app = App(name="run", help="List, show, follow, resume, extend, clone, rename, stop and delete runs.")
+app.command("vizsla.cli.follow:follow", name="follow", help="Watch a run from another terminal until it ends.")
+app.command("vizsla.cli.preview:preview", name="preview", help="Show what a training would be, before it begins.")
 
 EXIT_STOPPED = 130
 EPOCHS_SHOWN = 30
 
 
-@with_options(TrainingSpec)
+@with_options(TrainingSpec, groups=GROUPS)
 def train(
     dataset: str,
     /,
@@ -35,7 +37,7 @@ def train(
     Args:
         dataset: Id or name of the dataset, or the beginning of one.
     """
-    spec = make(TrainingSpec, **options)
+    spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
     with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
         status = runs.start(ws, dataset, spec, name=name, on_event=bars.event)
     return _finished(status, common)
@@ -59,6 +61,70 @@ def resume(
         bars.plan(before.total_steps, before.spec.epochs or 0)
         status = runs.resume(ws, name, device=device, on_event=bars.event)
     return _finished(status, common)
+
+
+@app.command
+def extend(
+    name: str,
+    /,
+    *,
+    epochs: Annotated[int, Parameter(help="Epochs more.")],
+    device: Annotated[str | None, Parameter(help="Go on on another device: auto, cpu, cuda or cuda:N.")] = None,
+    common: Common = Common(),
+) -> int:
+    """Train a run that has ended for more epochs, from its last checkpoint.
+
+    The learning rate follows the share of all epochs that is done. In a training that is made longer it therefore
+    rises again, to where it would be at this epoch of a training planned for so long.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+        before = runs.get(ws, name).run
+        bars.plan(before.total_steps + epochs * before.steps_per_epoch, (before.spec.epochs or 0) + epochs)
+        status = runs.extend(ws, name, epochs, device=device, on_event=bars.event)
+    return _finished(status, common)
+
+
+@app.command
+@with_options(TrainingSpec, groups=GROUPS, given_only=True)
+def clone(
+    original: str,
+    /,
+    *,
+    options: dict[str, Any],
+    name: Annotated[str | None, Parameter(help="Name of the new run. Default: made of dataset and network.")] = None,
+    common: Common = Common(),
+) -> int:
+    """Train anew on the dataset of a run, with the settings that it was asked for, but those that are given here.
+
+    A setting that is given counts even when it is the default; `none`, as in `--epochs=none`, leaves it open again.
+
+    Args:
+        original: Id, name, or the beginning of one.
+    """
+    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+        asked = runs.get(ws, original).run.asked.model_dump()
+        status = runs.clone(ws, original, make(TrainingSpec, **asked | options), name=name, on_event=bars.event)
+    return _finished(status, common)
+
+
+@app.command
+def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
+    """Give a run another name.
+
+    Args:
+        original: Id, name, or the beginning of one.
+        name: The new name.
+    """
+    with vizsla.open(common.workspace) as ws:
+        before = ws.store.find(original, "run").name
+        status = runs.rename(ws, original, name)
+    if common.json:
+        print_json(as_json(status))
+    else:
+        out.print(f"The run {safe(before)} is now called {safe(name)}.")
 
 
 @app.command(name="list")
@@ -148,16 +214,24 @@ def show_run(status: RunStatus) -> None:
     rate = f"{spec.optimizer}, learning rate {spec.learning_rate:g}, {spec.schedule}"
     pairs: list[tuple[str, object]] = [
         ("dataset", f"{safe(run.dataset.name)}, {run.num_train:,} train + {run.num_val:,} val pictures"),
-        ("network", f"{safe(spec.net)}, {run.num_parameters:,} parameters, tuned: {spec.tune}"),
+        ("network", f"{safe(run.network)}, {run.num_parameters:,} parameters, tuned: {spec.tune}"),
         ("pretrained weights", source),
         ("settings", f"batch {spec.batch_size}, {rate}, seed {spec.seed}"),
-        ("device", f"{run.device}, {run.precision} ({run.precision_reason})"),
+        ("device", _devices(run)),
         ("progress", f"epoch {epoch} of {spec.epochs}, {seconds(progress.elapsed_s)}"),
         ("lies in", safe(status.folder)),
     ]
     out.print(facts(pairs))
     if progress.error:
         out.print(f"[red]Failed:[/] {safe(progress.error['what'])} {safe(progress.error['remedy'])}", soft_wrap=True)
+
+
+def _devices(run: Run) -> str:
+    how = run.arithmetic
+    kind = ", ".join((how.precision, "channels last" if how.channels_last else "channels first"))
+    extra = (", compiled" if how.compiled else "") + (", fused optimiser" if how.fused else "")
+    count = f"{len(run.devices)} processes on " if len(run.devices) > 1 else ""
+    return f"{count}{', '.join(dict.fromkeys(run.devices))}: {kind}{extra} ({how.reason})"
 
 
 def _finished(status: RunStatus, common: Common) -> int:

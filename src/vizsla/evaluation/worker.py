@@ -77,7 +77,7 @@ def _open_run(request: Request) -> Judged:
 
     run = open_run(request.subject_folder)
     found = find_checkpoint(request.subject_folder, request.checkpoint)
-    device = _device(run.device)
+    device = _device(run.devices[0])
     # Full 32-bit floats: some GPUs would otherwise round the inputs of a convolution to 10 bits.
     torch.backends.cudnn.allow_tf32 = False
     classifier = checkpoint.restore(run, found.folder).to(device)
@@ -88,20 +88,18 @@ def _open_run(request: Request) -> Judged:
             probabilities: np.ndarray = classifier(torch.from_numpy(pixels).to(device)).softmax(1).cpu().numpy()
         return probabilities
 
-    subject = Subject(
-        kind="run", id=run.id, name=request.subject_name, checkpoint=str(found.step), network=run.spec.net
-    )
+    subject = Subject(kind="run", id=run.id, name=request.subject_name, checkpoint=str(found.step), network=run.network)
     return Judged(predict, subject, list(run.labels), run.dataset.fingerprint, str(device))
 
 
 def _device(wanted: str) -> torch.device:
     """The device that the run was trained on, or what there is on this machine."""
-    from vizsla.training import precision
+    from vizsla.training import arithmetic
 
     try:
-        return precision.choose_device(wanted)
+        return arithmetic.choose_devices(wanted, 1)[0]
     except Unavailable:
-        return precision.choose_device("auto")
+        return arithmetic.choose_devices("auto", 1)[0]
 
 
 def _open_model(request: Request) -> Judged:

@@ -72,11 +72,15 @@ class Draws:
     """int64 (num, 4): as `erased`: what comes from the partner whole; empty where the two are blended"""
 
     def rows(self, start: int, stop: int) -> Draws:
-        """Those of some of the pictures. Pairs that are mixed must not be torn apart: `start` is even then."""
+        """Those of some of the pictures.
+
+        Pairs that are mixed must not be torn apart: `start` is even then. A single picture is not mixed.
+        """
         assert 0 <= start <= stop <= self.num, "rows that were drawn"
-        if self.weight is not None:
-            assert start % 2 == 0, "pairs stay together"
-            assert stop % 2 == 0 or stop == self.num, "pairs stay together"
+        torn = start % 2 or (stop % 2 and stop < self.num)
+        if torn and self.weight is not None:
+            assert stop - start == 1, "pairs stay together"
+            return replace(self, weight=None, pasted=None).rows(start, stop)
         cut: dict[str, Any] = {
             field.name: value[start:stop]
             for field in fields(self)

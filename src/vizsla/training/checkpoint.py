@@ -1,12 +1,13 @@
 """Checkpoints: safetensors and JSON, never pickle; a folder appears whole or not at all.
 
-A checkpoint holds the weights, the optimiser's state, the position, the sums of the epoch so far and the length of
-the event log. Learning rate, order of pictures and every random draw are functions of seed and step, so no generator
-needs to be kept.
+A checkpoint holds the weights that are the model, those that are trained on where they differ, the optimiser's state,
+the position and the sums of the epoch so far. Learning rate, order of pictures and every random draw are functions of
+seed and step, so no generator needs to be kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,35 +19,43 @@ from torch import Tensor, nn
 from vizsla import files
 from vizsla.networks import catalogue
 from vizsla.networks.classifier import Classifier
+from vizsla.training import setup
 from vizsla.training.loop import State
 from vizsla.training.run import Run, checkpoints
 
 
 class Best(NamedTuple):
-    """The best epoch so far, by validation accuracy and then by validation loss."""
+    """One of the best validations so far: by accuracy (balanced, for unequal classes) and then by loss."""
 
     step: int
     epoch: int
-    accuracy: float
+    score: float
     loss: float
 
     def beaten_by(self, other: Best) -> bool:
         """Whether `other` is better."""
-        return (other.accuracy, -other.loss) > (self.accuracy, -self.loss)
+        return (other.score, -other.loss) > (self.score, -self.loss)
 
 
 class Position(NamedTuple):
     """Where a run stands, beside weights and optimiser."""
 
     step: int
-    best: Best | None
     elapsed_s: float
-    events_bytes: int
-    """length of the event log; what comes later will happen again"""
+    best: tuple[Best, ...] = ()
+    """the best first, as many as are kept"""
+    stale: int = 0
+    """validations since the best one"""
+
+    def validated(self, found: Best, keep: int) -> Position:
+        """The position after a validation."""
+        ranked = sorted((*self.best, found), key=lambda best: (-best.score, best.loss, best.step))
+        improved = not self.best or self.best[0].beaten_by(found)
+        return self._replace(best=tuple(ranked[:keep]), stale=0 if improved else self.stale + 1)
 
 
-def save(run_folder: Path, network: nn.Module, state: State, position: Position) -> Path:
-    """Write the checkpoint of a step, then remove those that are neither the last nor the best.
+def save(run_folder: Path, network: nn.Module, state: State, position: Position, *, keep: set[int]) -> Path:
+    """Write the checkpoint of a step, then remove those that are neither the last, nor among the best, nor in `keep`.
 
     Raises:
         DiskFull: there is no room; the checkpoints that were there are untouched.
@@ -58,22 +67,24 @@ def save(run_folder: Path, network: nn.Module, state: State, position: Position)
     try:
         with files.disk_errors(folder):
             unfinished.mkdir(parents=True)
-            _save(unfinished / "weights.safetensors", _plain(network.state_dict()))
-            tensors, scalars = _flatten(state.optimizer.state_dict())
+            _save_weights(unfinished, network, state)
+            tensors, rest = _flatten(state.optimizer)
             _save(unfinished / "optimizer.safetensors", tensors)
             facts = position._asdict() | {
                 "format": "vizsla.checkpoint/1",
-                "best": position.best._asdict() if position.best else None,
+                "best": [best._asdict() for best in position.best],
                 "sums": state.sums.tolist(),
                 "recent": state.recent.tolist(),
-                "optimizer": scalars,
+                "micro_batch": state.micro_batch,
+                "scaler": state.scaler.state_dict(),
+                "optimizer": rest,
             }
             files.write_json(unfinished / "checkpoint.json", facts)
             unfinished.rename(folder)
             files.fsync(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    _retain(run_folder, {position.step, position.best.step if position.best else position.step})
+    _retain(run_folder, {position.step, *(best.step for best in position.best), *keep})
     return folder
 
 
@@ -81,22 +92,28 @@ def load(folder: Path, network: nn.Module, state: State) -> Position:
     """Put a checkpoint's weights into `network` and the rest into `state`; both exactly as they were."""
     facts = files.read_json(folder / "checkpoint.json")
     network.load_state_dict(load_file(folder / "weights.safetensors"))
-    tensors = load_file(folder / "optimizer.safetensors")
-    state.optimizer.load_state_dict(_unflatten(tensors, facts["optimizer"]))
-    _match_layout(state.optimizer)
+    if state.average is not None:
+        state.average.restart()
+        network.load_state_dict(load_file(folder / "training.safetensors"))
+    _unflatten(state.optimizer, load_file(folder / "optimizer.safetensors"), facts["optimizer"])
+    if facts["scaler"]:
+        state.scaler.load_state_dict(facts["scaler"])
     state.step = facts["step"]
+    state.micro_batch = facts["micro_batch"]
     state.sums = torch.tensor(facts["sums"], dtype=torch.float64)
     state.recent = torch.tensor(facts["recent"], dtype=torch.float64)
-    best = Best(**facts["best"]) if facts["best"] else None
-    return Position(facts["step"], best, facts["elapsed_s"], facts["events_bytes"])
+    best = tuple(Best(**fields) for fields in facts["best"])
+    return Position(facts["step"], facts["elapsed_s"], best, facts["stale"])
 
 
 def restore(run: Run, folder: Path) -> Classifier:
-    """The classifier of a run, in evaluation mode, with the weights of one checkpoint."""
+    """The classifier of a run, in evaluation mode, with the weights of one checkpoint in the run's folder."""
+    run_folder = folder.parents[1]
     size = (run.input.height, run.input.width)
-    network = catalogue.build(run.spec.net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
+    net = run.net(run_folder)
+    network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
     network.load_state_dict(load_file(folder / "weights.safetensors"))
-    return Classifier(network, size=size, mean=run.input.mean, std=run.input.std).eval()
+    return setup.classifier_of(run, network, run_folder).eval()
 
 
 def _retain(run_folder: Path, steps: set[int]) -> None:
@@ -106,6 +123,13 @@ def _retain(run_folder: Path, steps: set[int]) -> None:
             unwanted = checkpoint.folder.with_name(f".{checkpoint.folder.name}.tmp")
             checkpoint.folder.rename(unwanted)
             shutil.rmtree(unwanted)
+
+
+def _save_weights(folder: Path, network: nn.Module, state: State) -> None:
+    with state.average.applied() if state.average is not None else contextlib.nullcontext():
+        _save(folder / "weights.safetensors", _plain(network.state_dict()))
+    if state.average is not None:
+        _save(folder / "training.safetensors", _plain(network.state_dict()))
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -118,23 +142,33 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _flatten(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """An optimiser's state as named tensors, and what is left as JSON."""
+def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """An optimiser's state as named tensors, and what is left as JSON.
+
+    Of its groups only numbers are kept: some count steps there. All else follows from the settings.
+    """
+    state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, Any] = {}
     for index, fields in state["state"].items():
         for name, value in fields.items():
             target = tensors if isinstance(value, Tensor) else scalars
             target[f"{index}.{name}"] = value
-    return _plain(tensors), {"groups": state["param_groups"], "scalars": scalars}
+    groups = [
+        {name: value for name, value in group.items() if isinstance(value, int | float)}
+        for group in state["param_groups"]
+    ]
+    return _plain(tensors), {"groups": groups, "scalars": scalars}
 
 
-def _unflatten(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
     state: dict[int, dict[str, Any]] = {}
     for key, value in {**tensors, **rest["scalars"]}.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
-    return {"state": state, "param_groups": rest["groups"]}
+    groups = [own | kept for own, kept in zip(optimizer.state_dict()["param_groups"], rest["groups"], strict=True)]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    _match_layout(optimizer)
 
 
 def _match_layout(optimizer: torch.optim.Optimizer) -> None:
@@ -142,4 +176,4 @@ def _match_layout(optimizer: torch.optim.Optimizer) -> None:
     for parameter, fields in optimizer.state.items():
         for name, value in fields.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
-                fields[name] = torch.empty_like(parameter).copy_(value)
+                fields[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -7,22 +7,35 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
+import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from vizsla.datasets.store import PixelStore
 from vizsla.files import disk_errors, require_space
 from vizsla.networks.catalogue import features
 from vizsla.networks.classifier import Classifier, as_float
 from vizsla.training import augment
+from vizsla.training.arithmetic import autocast, layout
 from vizsla.training.batches import Positions
-from vizsla.training.precision import Precision
+from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
 FEATURE_BATCH = 64
+READ_BATCH = 256
+# A split is kept in memory when it takes less than this share of what is free.
+RESIDENT_SHARE = 0.3
+
+
+class Rows(Protocol):
+    """What is random about the pictures of a step, one row a picture."""
+
+    def rows(self, start: int, stop: int) -> Self:
+        """What is random about the pictures from `start` to `stop`."""
 
 
 class Inputs(Protocol):
@@ -32,10 +45,16 @@ class Inputs(Protocol):
     """int64 (num_pictures,), on the CPU"""
 
     def load(self, positions: Positions) -> Tensor:
-        """The batch at these positions, on the CPU; runs in a thread ahead of the loop."""
+        """The batch at these positions; runs in a thread ahead of the loop."""
 
-    def logits(self, batch: Tensor, random: torch.Generator | None) -> Tensor:
-        """Logits of a loaded batch on the device; augmented when `random` is given, for training."""
+    def draw(self, num: int, random: torch.Generator) -> Rows:
+        """Everything random about a step of `num` pictures: the same however the step is shared out."""
+
+    def inputs(self, batch: Tensor, labels: Tensor, draws: Any, num_classes: int) -> tuple[Tensor, Tensor]:
+        """What goes into the trained module for a loaded batch, augmented, and its target (see `Objective`)."""
+
+    def plain(self, batch: Tensor) -> Tensor:
+        """What goes into the trained module for a loaded batch, as it is."""
 
 
 @dataclass(frozen=True)
@@ -50,52 +69,108 @@ class Stored:
         """uint8 (n, H, W, C)."""
         return torch.from_numpy(self.pixels.read(self.indices[positions]))
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all its pictures, uncompressed."""
+        shape = self.pixels.shape
+        return len(self.labels) * shape.height * shape.width * shape.channels
+
+
+def reader(split: Stored, device: torch.device) -> Callable[[Positions], Tensor]:
+    """How batches of a split get to a device: from its own memory or the machine's, where all of it fits in.
+
+    Uncompressed stores are mapped files, which the system keeps in memory by itself.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if split.num_bytes < RESIDENT_SHARE * free:
+            resident = _whole(split).to(device)
+            return lambda positions: resident[torch.from_numpy(positions).to(device)]
+        return lambda positions: split.read(positions).pin_memory().to(device, non_blocking=True)
+    if split.pixels.about.encoding != "raw" and split.num_bytes < RESIDENT_SHARE * psutil.virtual_memory().available:
+        whole = _whole(split)
+        return lambda positions: whole[torch.from_numpy(positions)]
+    return split.read
+
+
+def _whole(split: Stored) -> Tensor:
+    spans = (np.arange(i, min(i + READ_BATCH, len(split.labels))) for i in range(0, len(split.labels), READ_BATCH))
+    whole = torch.empty((len(split.labels), *split.pixels.shape[1:]), dtype=torch.uint8)
+    for span in spans:
+        whole[span[0] : span[-1] + 1] = split.read(span)
+    return whole
+
 
 class Pictures:
-    """Pictures, augmented in training, through the whole classifier."""
+    """Pictures, augmented in training, for the whole network."""
 
-    def __init__(self, split: Stored, classifier: Classifier, spec: TrainingSpec, device: torch.device) -> None:
+    def __init__(
+        self, split: Stored, classifier: Classifier, spec: TrainingSpec, device: torch.device, arithmetic: Arithmetic
+    ) -> None:
         self.labels = split.labels
-        self.load = split.read
+        self.load = reader(split, device)
         self._classifier = classifier
         self._spec = spec
         self._device = device
+        self._layout = layout(arithmetic)
+        self._shape = split.pixels.shape
 
-    def logits(self, batch: Tensor, random: torch.Generator | None) -> Tensor:
-        """See `Inputs.logits`. In training the result may carry auxiliary logits, as the network gives them."""
-        pixels = batch.to(self._device)
-        if random is None:
-            return self._classifier(pixels)
-        spec = self._spec
-        pixels = augment.geometry(
-            pixels, size=self._classifier.size, shift=spec.shift, flip=bool(spec.flip), random=random
+    def draw(self, num: int, random: torch.Generator) -> augment.Draws:
+        """See `Inputs.draw`."""
+        stored, channels = (self._shape.height, self._shape.width), self._shape.channels
+        return augment.draw(
+            self._spec, num, stored=stored, size=self._classifier.size, channels=channels, random=random
         )
-        pictures = augment.colour(as_float(pixels), strength=spec.jitter or 0.0, random=random)
-        return self._classifier.network(self._classifier.standardise(pictures))
+
+    def inputs(self, batch: Tensor, labels: Tensor, draws: augment.Draws, num_classes: int) -> tuple[Tensor, Tensor]:
+        """See `Inputs.inputs`: float (n, C, h, w)."""
+        pictures = augment.pictures(batch.to(self._device), draws, self._spec, size=self._classifier.size)
+        target = labels
+        if self._spec.mixup or self._spec.cutmix:
+            pictures, target = augment.mix(pictures, F.one_hot(labels, num_classes).float(), draws)
+        return self._classifier.standardise(pictures).contiguous(memory_format=self._layout), target
+
+    def plain(self, batch: Tensor) -> Tensor:
+        """See `Inputs.plain`: float (n, C, h, w)."""
+        pictures = as_float(self._classifier.centre(batch.to(self._device)))
+        return self._classifier.standardise(pictures).contiguous(memory_format=self._layout)
+
+
+class Views(NamedTuple):
+    """Which view of each picture is taken, as a share of all views: 0 to 1."""
+
+    chances: Tensor
+
+    def rows(self, start: int, stop: int) -> Views:
+        """See `Rows.rows`."""
+        return Views(self.chances[start:stop])
 
 
 class Features:
-    """Features of every picture, computed once by the frozen body, through the head."""
+    """Features of every picture, computed once by the frozen body, for the head."""
 
-    def __init__(self, table: Tensor, labels: Tensor, head: nn.Module, device: torch.device) -> None:
+    def __init__(self, table: Tensor, labels: Tensor, device: torch.device) -> None:
         """`table` is float32 (views, num_pictures, num_features); view 0 is the picture, view 1 its mirror image."""
         self.labels = labels
         self._table = table
-        self._head = head
         self._device = device
 
     def load(self, positions: Positions) -> Tensor:
-        """float32 (views, n, num_features)."""
-        return self._table[:, torch.from_numpy(positions)]
+        """float32 (n, views, num_features)."""
+        return self._table[:, torch.from_numpy(positions)].transpose(0, 1)
 
-    def logits(self, batch: Tensor, random: torch.Generator | None) -> Tensor:
-        """See `Inputs.logits`; in training each picture is seen plain or mirrored by chance."""
-        if random is None or len(batch) == 1:
-            chosen = batch[0]
-        else:
-            view = torch.randint(len(batch), (batch.shape[1],), generator=random)
-            chosen = batch[view, torch.arange(batch.shape[1])]
-        return self._head(chosen.to(self._device))
+    def draw(self, num: int, random: torch.Generator) -> Views:
+        """See `Inputs.draw`: each picture is seen plain or mirrored by chance."""
+        return Views(torch.rand(num, generator=random))
+
+    def inputs(self, batch: Tensor, labels: Tensor, draws: Views, num_classes: int) -> tuple[Tensor, Tensor]:
+        """See `Inputs.inputs`: float (n, num_features)."""
+        view = (draws.chances * batch.shape[1]).long()
+        return batch[torch.arange(len(batch)), view].to(self._device), labels
+
+    def plain(self, batch: Tensor) -> Tensor:
+        """See `Inputs.plain`: float (n, num_features)."""
+        return batch[:, 0].to(self._device)
 
 
 def compute_features(
@@ -104,7 +179,7 @@ def compute_features(
     *,
     mirror: bool,
     device: torch.device,
-    precision: Precision,
+    arithmetic: Arithmetic,
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> Tensor:
@@ -126,8 +201,11 @@ def compute_features(
         pixels = classifier.centre(split.read(positions).to(device))
         for view in range(views):
             seen = pixels.flip(2) if view else pixels
-            with torch.inference_mode(), precision.autocast(device):
-                found = features(classifier.network, classifier.standardise(as_float(seen)))
+            with torch.inference_mode(), autocast(arithmetic, device):
+                found = features(
+                    classifier.network,
+                    classifier.standardise(as_float(seen)).contiguous(memory_format=layout(arithmetic)),
+                )
             if table is None:
                 table = _table(scratch, (views, num, found.shape[1]))
             table[view, positions] = found.float().cpu().numpy()

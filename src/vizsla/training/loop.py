@@ -1,10 +1,12 @@
 """The training loop: a generator of events that knows no files, database or web.
 
-Between two events the state is whole: whoever consumes them may save it, or stop.
+Between two events the state is whole: whoever consumes them may save it, or stop. Where several processes train
+together, each consumes the same events; what they say is summed up over all at each `synced` step.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -17,14 +19,17 @@ from torch.nn import functional as F
 
 from vizsla import metrics
 from vizsla.errors import TrainingFailed
-from vizsla.networks.classic import AUXILIARY_WEIGHT, WithAuxiliary
-from vizsla.training.batches import Plan, ahead, step_seed
+from vizsla.training.arithmetic import autocast
+from vizsla.training.average import Average
+from vizsla.training.batches import Plan, Positions, ahead, micro_batches, share, step_seed
+from vizsla.training.distributed import Group
 from vizsla.training.inputs import Inputs
-from vizsla.training.precision import Precision
+from vizsla.training.objective import Objective
+from vizsla.training.run import Arithmetic
 from vizsla.training.schedules import learning_rate
 from vizsla.training.spec import TrainingSpec
 
-# The loss is read from the device once in so many steps: reading it makes a GPU wait until all is computed.
+# The loss is reported once in so many steps. Reading it makes a GPU wait until all is computed.
 REPORT_EVERY = 10
 
 
@@ -37,7 +42,7 @@ class Validation(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Pictures trained on a second, and the share of that second spent waiting for their pixels."""
+    """Pictures trained on a second, over all processes, and the share of it that this one waited for their pixels."""
 
     pictures_per_s: float
     data_wait: float
@@ -51,16 +56,45 @@ class Stepped(NamedTuple):
     learning_rate: float
     loss: float | None
     speed: Speed | None
+    synced: bool
+    """whether the sums of all processes are in the state, so that it may be saved"""
+
+
+class Validated(NamedTuple):
+    """The validation split was looked at between the ends of two epochs."""
+
+    step: int
+    epoch: float
+    validation: Validation
 
 
 class EpochEnded(NamedTuple):
-    """All training pictures were seen once more, and the validation split was looked at."""
+    """All training pictures were seen once more; the validation split was looked at when it was due."""
 
     step: int
     epoch: int
     train_loss: float
     train_accuracy: float
     validation: Validation | None
+
+
+class Halved(NamedTuple):
+    """The device was out of memory: passes are of `micro_batch` pictures from now on, and the step is done again."""
+
+    step: int
+    micro_batch: int
+
+
+class OutOfMemory(TrainingFailed):
+    """The device was out of memory in a step that other processes take part in."""
+
+    def __init__(self, message: str, remedy: str, micro_batch: int) -> None:
+        super().__init__(message, remedy=remedy)
+        self.micro_batch = micro_batch
+        """pictures a pass that might fit; 0 when not even one does"""
+
+
+Happening = Stepped | Validated | EpochEnded | Halved
 
 
 @dataclass
@@ -70,11 +104,41 @@ class Task:
     spec: TrainingSpec
     plan: Plan
     module: nn.Module
-    """what the step runs in training mode: the network, or its head alone"""
+    """what is trained: the network, or its head alone"""
+    head: nn.Module | None
+    """the part that is trained alone in the first `freeze_epochs`"""
     train: Inputs
     val: Inputs | None
+    objective: Objective
     device: torch.device
-    precision: Precision
+    arithmetic: Arithmetic
+    group: Group = field(default_factory=Group)
+
+    @property
+    def synced_every(self) -> int:
+        """Steps between sums over all processes. Reading from a CPU costs nothing; a GPU would be held up."""
+        return 1 if self.device.type == "cpu" else REPORT_EVERY
+
+    @property
+    def frozen_steps(self) -> int:
+        """Steps in which the head is trained alone."""
+        return self.spec.freeze_epochs * self.plan.steps_per_epoch
+
+    def validates(self, step: int) -> bool:
+        """Whether the validation split is looked at after this step."""
+        return is_due(self.spec.val_every, step, self.plan)
+
+
+def is_due(every_epochs: float, step: int, plan: Plan) -> bool:
+    """Whether something that happens every so many epochs happens after `step`; at the end it always does."""
+    if step == plan.total_steps:
+        return True
+    span = every_epochs * plan.steps_per_epoch
+    return bool(span) and int(step / span + 1e-9) > int((step - 1) / span + 1e-9)
+
+
+def _no_sums() -> Tensor:
+    return torch.zeros(3, dtype=torch.float64)
 
 
 @dataclass
@@ -82,11 +146,24 @@ class State:
     """What changes while training, beside the weights."""
 
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: Average | None = None
+    micro_batch: int = 0
+    """pictures a pass on one device; smaller than the share of a batch after a lack of memory"""
     step: int = 0
-    sums: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """of the epoch so far: loss times pictures, right answers, pictures"""
-    recent: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    sums: Tensor = field(default_factory=_no_sums)
+    """of the epoch so far, over all processes: loss times pictures, right answers, pictures"""
+    recent: Tensor = field(default_factory=_no_sums)
     """the same since the loss was last reported"""
+    own: Tensor = field(default_factory=_no_sums)
+    """the same of this process, since the sums of all were last taken"""
+
+    def sync(self, group: Group) -> None:
+        """Add up what all processes did since the last time."""
+        total = group.sum(self.own)
+        self.sums += total
+        self.recent += total
+        self.own = torch.zeros_like(total)
 
     def check_finite(self) -> None:
         """Raise `TrainingFailed` when a loss since the last report, or a weight now, is not a finite number."""
@@ -111,128 +188,206 @@ class State:
         return float(loss / num)
 
 
-def make_optimizer(spec: TrainingSpec, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a resolved spec. Biases and norms are not decayed (He et al. 2019, "Bag of Tricks")."""
-    assert spec.learning_rate is not None, "the spec must be resolved"
-    assert spec.weight_decay is not None, "the spec must be resolved"
-    trained = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": spec.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    match spec.optimizer:
-        case "sgd":
-            return torch.optim.SGD(groups, lr=spec.learning_rate, momentum=spec.momentum)
-        case "adam":
-            return torch.optim.Adam(groups, lr=spec.learning_rate)
-        case "adamw":
-            return torch.optim.AdamW(groups, lr=spec.learning_rate)
-
-
-def train(task: Task, state: State) -> Generator[Stepped | EpochEnded, None, None]:
+def train(task: Task, state: State) -> Generator[Happening, None, None]:
     """Train from `state.step` to the end of the plan, yielding what happens.
 
     Raises:
-        TrainingFailed: the loss is not finite any more, or the device is out of memory.
+        TrainingFailed: the loss is not finite any more, or not even one picture fits into the device's memory.
+        OutOfMemory: the same with several processes, which have to begin again together.
     """
-    plan, device = task.plan, task.device
-    state.sums, state.recent = state.sums.to(device), state.recent.to(device)
+    plan, device, group = task.plan, task.device, task.group
+    state.sums, state.recent, state.own = (t.to(device) for t in (state.sums, state.recent, state.own))
+    if state.micro_batch == 0:
+        state.micro_batch = -(-plan.step_size // (task.spec.accumulate * group.world))
     meter = _Meter()
-    batches = ahead(task.train.load, plan.from_step(state.step))
+    shares = (rows[slice(*share(len(rows), group.rank, group.world))] for rows in plan.from_step(state.step))
+    sizes = (len(rows) for rows in plan.from_step(state.step))
+    batches = ahead(task.train.load, shares)
+    stepper = _Stepper(task, state)
     try:
         while state.step < plan.total_steps:
             asked = time.perf_counter()
             positions, batch = next(batches)
             waited = time.perf_counter() - asked
+            num = next(sizes)
             rate = learning_rate(task.spec, (state.step + 0.5) / plan.total_steps)
-            labels = task.train.labels[torch.from_numpy(positions)].to(device)
-            step_sums = _step(task, state, batch, labels, rate)
-            state.sums += step_sums
-            state.recent += step_sums
-            state.step += 1
-            meter.add(len(positions), waited)
+            while not stepper.step(batch, positions, num, rate):
+                yield Halved(state.step, state.micro_batch)
+            meter.add(num, waited)
             epoch, left = divmod(state.step, plan.steps_per_epoch)
             report = state.step % REPORT_EVERY == 0 or left == 0
+            validates = task.validates(state.step)
+            synced = report or validates or state.step % task.synced_every == 0
+            if synced:
+                state.sync(group)
             loss = state.read_loss() if report else None
-            speed = meter.read() if report else None
-            yield Stepped(state.step, epoch + (left > 0), rate, loss, speed)
+            yield Stepped(state.step, epoch + (left > 0), rate, loss, meter.read() if report else None, synced)
+            validation = _validate_averaged(task, state) if validates and task.val is not None else None
             if left == 0:
-                yield _end_epoch(task, state, epoch)
+                mean_loss, accuracy = _end_epoch(state)
+                yield EpochEnded(state.step, epoch, mean_loss, accuracy, validation)
+            elif validation is not None:
+                yield Validated(state.step, state.step / plan.steps_per_epoch, validation)
+            if validates or left == 0:
                 meter = _Meter()
-    except torch.OutOfMemoryError:
-        raise TrainingFailed(
-            f"The device {device} is out of memory at step {state.step + 1}.",
-            remedy=f"Use a smaller batch than {task.spec.batch_size}, smaller pictures, or a smaller network.",
-        ) from None
     finally:
         batches.close()
 
 
-def _step(task: Task, state: State, batch: Tensor, labels: Tensor, rate: float) -> Tensor:
-    """One step of the optimiser; returns loss times pictures, right answers, pictures."""
-    seed = step_seed(task.spec.seed, state.step)
-    torch.manual_seed(seed)  # dropout and the like draw from the global generator
-    random = torch.Generator().manual_seed(seed)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    task.module.train()
-    with task.precision.autocast(task.device):
-        output = task.train.logits(batch, random)
-    loss, logits = loss_of(output, labels, task.spec.label_smoothing)
-    loss.backward()
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        correct = (logits.argmax(1) == labels).sum()
-        num = torch.full((), len(labels), dtype=torch.float64, device=task.device)
-        return torch.stack([loss.detach().double() * num, correct.double(), num])
-
-
-def loss_of(output: Tensor | WithAuxiliary, labels: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy (with GoogLeNet's auxiliary heads added as in its paper) and the main logits, in float32."""
-    logits = (output.logits if isinstance(output, WithAuxiliary) else output).float()
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    if isinstance(output, WithAuxiliary):
-        for extra in output.auxiliary:
-            loss = loss + AUXILIARY_WEIGHT * F.cross_entropy(extra.float(), labels, label_smoothing=label_smoothing)
-    return loss, logits
-
-
-def _end_epoch(task: Task, state: State, epoch: int) -> EpochEnded:
+def _end_epoch(state: State) -> tuple[float, float]:
     loss, correct, num = state.sums.tolist()
     state.sums = torch.zeros_like(state.sums)
-    validation = validate(task) if task.val is not None else None
-    return EpochEnded(state.step, epoch, loss / num, correct / num, validation)
+    return loss / num, correct / num
 
 
-def validate(task: Task) -> Validation:
-    """Loss and accuracy on the validation split, in evaluation mode and without augmentation."""
+class _Stepper:
+    """Takes steps of the optimiser, in passes that fit into memory."""
+
+    def __init__(self, task: Task, state: State) -> None:
+        self._task = task
+        self._state = state
+        self._frozen: bool | None = None
+        self._parallel: nn.Module = task.module
+
+    def step(self, batch: Tensor, positions: Positions, num: int, rate: float) -> bool:
+        """One step on this process's share of `num` pictures; False when it has to be done again in smaller passes."""
+        task, state = self._task, self._state
+        self._freeze(state.step < task.frozen_steps)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate * group.get("lr_scale", 1.0)
+        sums = None
+        try:
+            sums = self._gradients(batch, positions, num)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if sums is None:  # outside of the handler: the error holds on to the tensors of the failed pass
+            self._halve()
+            return False
+        state.scaler.unscale_(state.optimizer)
+        if task.spec.clip_norm:
+            nn.utils.clip_grad_norm_(task.module.parameters(), task.spec.clip_norm)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        state.optimizer.zero_grad(set_to_none=True)
+        state.step += 1
+        if state.average is not None:
+            state.average.update(state.step)
+        state.own += sums
+        return True
+
+    def _gradients(self, batch: Tensor, positions: Positions, num: int) -> Tensor:
+        """Gradients of the mean loss of `num` pictures; returns the sums of this process's share of them."""
+        task, state = self._task, self._state
+        labels = task.train.labels[torch.from_numpy(positions)].to(task.device)
+        draws = task.train.draw(num, torch.Generator().manual_seed(step_seed(task.spec.seed, state.step)))
+        first, last = share(num, task.group.rank, task.group.world)
+        passes = micro_batches(first, last, state.micro_batch)
+        sums = torch.zeros(3, dtype=torch.float64, device=task.device)
+        for start, stop in passes:
+            rows = slice(start - first, stop - first)
+            # Dropout and the like draw from the global generator.
+            torch.manual_seed(step_seed(task.spec.seed, state.step, start))
+            inputs, target = task.train.inputs(
+                batch[rows], labels[rows], draws.rows(start, stop), task.objective.num_classes
+            )
+            # Gradients travel between processes once a step, with the last pass.
+            with contextlib.nullcontext() if (start, stop) == passes[-1] else self._unsynced():
+                with autocast(task.arithmetic, task.device):
+                    output = self._parallel(inputs)
+                losses, logits = task.objective(output, target)
+                state.scaler.scale(losses.sum() * (task.group.world / num)).backward()
+            with torch.no_grad():
+                correct = (logits.argmax(1) == labels[rows]).sum().double()
+                sums += torch.stack([losses.detach().double().sum(), correct, torch.full_like(correct, stop - start)])
+        return sums
+
+    def _freeze(self, frozen: bool) -> None:
+        """Before each step: which part is in training mode; when that changes, which part has gradients."""
+        task = self._task
+        if frozen != self._frozen:
+            self._frozen = frozen
+            task.module.requires_grad_(not frozen)
+            if task.head is not None:
+                task.head.requires_grad_(True)
+            self._parallel = task.group.parallel(task.module, task.device, sync_batch_norm=task.spec.sync_batch_norm)
+        task.module.train(not frozen)
+        if frozen and task.head is not None:
+            task.head.train()
+
+    def _unsynced(self) -> contextlib.AbstractContextManager[object]:
+        parallel = self._parallel
+        if isinstance(parallel, nn.parallel.DistributedDataParallel):
+            return parallel.no_sync()
+        return contextlib.nullcontext()
+
+    def _halve(self) -> None:
+        task, state = self._task, self._state
+        state.optimizer.zero_grad(set_to_none=True)
+        if task.device.type == "cuda":
+            torch.cuda.empty_cache()
+        smaller = state.micro_batch // 2
+        message = f"The device {task.device} is out of memory at step {state.step + 1}"
+        remedy = "Use smaller pictures, or a smaller network."
+        if task.group.world > 1:
+            raise OutOfMemory(f"{message}.", remedy, smaller)
+        if smaller < (2 if task.spec.mixup or task.spec.cutmix else 1):
+            raise TrainingFailed(f"{message}, even with {state.micro_batch} pictures at a time.", remedy=remedy)
+        state.micro_batch = smaller
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the machine, has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    signs = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def _validate_averaged(task: Task, state: State) -> Validation:
+    """Validate what will be the model: the averaged weights, where there are any."""
+    with state.average.applied() if state.average is not None else contextlib.nullcontext():
+        return validate(task, state.micro_batch)
+
+
+def validate(task: Task, micro_batch: int) -> Validation:
+    """Loss and accuracy on the validation split, in evaluation mode and without augmentation.
+
+    Each process looks at its own part of the split, and no picture is looked at twice.
+    """
     assert task.val is not None, "validation needs a validation split"
-    labels = task.val.labels
+    labels, group = task.val.labels, task.group
+    first, last = share(len(labels), group.rank, group.world)
     # Without gradients a larger batch fits, but one that was made small to fit stays small.
-    batch_size = max(task.spec.batch_size, min(64, 4 * task.spec.batch_size))
-    spans = (np.arange(i, min(i + batch_size, len(labels))) for i in range(0, len(labels), batch_size))
+    size = max(micro_batch, min(64, 4 * micro_batch))
+    spans = (np.arange(i, min(i + size, last)) for i in range(first, last, size))
+    losses = torch.zeros(len(labels), dtype=torch.float64)
+    guesses = torch.zeros(len(labels), dtype=torch.int64)
     task.module.eval()
-    loss = 0.0
-    predicted = []
-    classes = 0
     for positions, batch in ahead(task.val.load, spans):
-        with torch.inference_mode(), task.precision.autocast(task.device):
-            logits = task.val.logits(batch, None).float()
-        target = labels[torch.from_numpy(positions)].to(task.device)
-        loss += F.cross_entropy(logits, target, reduction="sum").item()
-        predicted.append(logits.argmax(1).cpu())
-        classes = logits.shape[1]
-    guesses, truth = torch.cat(predicted).numpy(), labels.numpy()
+        with torch.inference_mode(), autocast(task.arithmetic, task.device):
+            logits = task.module(task.val.plain(batch)).float()
+        rows = torch.from_numpy(positions)
+        target = labels[rows].to(task.device)
+        losses[rows] = F.cross_entropy(logits, target, reduction="none").double().cpu()
+        guesses[rows] = logits.argmax(1).cpu()
+    # The rows of the others are zero, so the sum puts all together.
+    losses, guesses = _everywhere(task, losses), _everywhere(task, guesses)
+    loss = float(losses.mean())
     if not np.isfinite(loss):
         raise TrainingFailed(
             "The validation loss is not a finite number any more.", remedy="Try a lower --learning-rate."
         )
+    found, truth = guesses.numpy(), labels.numpy()
     return Validation(
-        loss=loss / len(labels),
-        accuracy=metrics.wilson(int((guesses == truth).sum()), len(truth)),
-        balanced_accuracy=metrics.balanced_accuracy(truth, guesses, classes),
+        loss=loss,
+        accuracy=metrics.wilson(int((found == truth).sum()), len(truth)),
+        balanced_accuracy=metrics.balanced_accuracy(truth, found, task.objective.num_classes),
     )
+
+
+def _everywhere(task: Task, tensor: Tensor) -> Tensor:
+    return task.group.sum(tensor.to(task.device)).cpu()
 
 
 class _Meter:

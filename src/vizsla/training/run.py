@@ -11,7 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from vizsla import events, files, records, work
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.images.preprocess import Preprocess
+from vizsla.networks import own
 from vizsla.training.spec import TrainingSpec
+
+MEAN_PICTURE = "mean.npy"
 
 State = Literal["running", "done", "stopped", "failed", "lost"]
 
@@ -45,6 +48,20 @@ class Input(BaseModel):
     height: int = Field(description="px")
     mean: tuple[float, ...] = Field(description="per channel, of pixels in 0..1")
     std: tuple[float, ...] = Field(description="per channel, of pixels in 0..1")
+    mean_picture: bool = Field(False, description="whether mean.npy of the run is subtracted instead of the mean")
+
+
+class Arithmetic(BaseModel):
+    """How the heavy arithmetic of a run is done, and why so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    precision: Literal["fp32", "bf16", "fp16"]
+    channels_last: bool = True
+    compiled: bool = False
+    fused: bool = Field(False, description="one kernel for all parameters in the optimiser")
+    reason: str = ""
+    measured: dict[str, float] = Field({}, description="pictures a second of each candidate")
 
 
 class Run(BaseModel):
@@ -64,14 +81,14 @@ class Run(BaseModel):
     input: Input
     weights: WeightsRef | None = Field(description="null when trained from scratch")
     num_parameters: int
-    device: str
-    precision: str
-    precision_reason: str
+    devices: tuple[str, ...] = Field(description="one for each process")
+    arithmetic: Arithmetic
     num_train: int
     num_val: int
     num_test: int
     threads: int = Field(description="CPU threads; sums are rounded in another order with another number")
     steps_per_epoch: int
+    network_sha256: str | None = Field(None, description="of network.py, the run's copy of a user's own network")
     vizsla_version: str
 
     @property
@@ -79,6 +96,22 @@ class Run(BaseModel):
         """Steps of the whole training."""
         assert self.spec.epochs is not None, "the spec of a run is resolved"
         return self.steps_per_epoch * self.spec.epochs
+
+    @property
+    def network(self) -> str:
+        """The network's name for people: of a user's own, the name of its file."""
+        return own.title(self.spec.net)
+
+    def net(self, run_folder: Path) -> str:
+        """What builds the network: its name in the catalogue, or the path of the run's copy of a user's own.
+
+        Raises:
+            InvalidInput: the copy is not the one that the run began with.
+        """
+        if self.network_sha256 is None:
+            return self.spec.net
+        own.require_unchanged(run_folder / own.COPY, self.network_sha256)
+        return str(run_folder / own.COPY)
 
 
 class Request(BaseModel):
@@ -92,7 +125,20 @@ class Request(BaseModel):
     created_at: str
     dataset_folder: Path
     spec: TrainingSpec
+    network_file: Path | None = Field(None, description="the run's copy of a user's own network")
     device: str | None = Field(None, description="to go on on another device than the run began on")
+    micro_batch: int = Field(0, description="pictures a pass on one device, where more did not fit; 0: a whole batch")
+
+    @property
+    def num_processes(self) -> int:
+        """Processes that train together: those of the settings, or as many as other devices are named."""
+        other = self.device is not None and self.device.count(",") + 1
+        return other if other and other > 1 else self.spec.num_processes
+
+    @property
+    def net(self) -> str:
+        """What builds the network: its name in the catalogue, or the path of the run's copy of a user's own."""
+        return str(self.network_file) if self.network_file else self.spec.net
 
 
 class Progress(NamedTuple):
@@ -159,6 +205,18 @@ def rewind(folder: Path) -> int:
     return offset
 
 
+def extend(folder: Path, epochs: int) -> Run:
+    """Plan `epochs` more for a run that is not at work; to be called under its lock, before `rewind`."""
+    run = open_run(folder)
+    spec = run.spec.model_copy(update={"epochs": (run.spec.epochs or 0) + epochs})
+    run = run.model_copy(update={"spec": spec})
+    # The event first: should this process be killed between the two, the run is lost, and can go on to its old end.
+    with events.EventLog(folder / work.EVENTS) as log:
+        log.write("extended", epochs=spec.epochs, total_steps=run.total_steps)
+    files.write_json(folder / "run.json", run.model_dump(mode="json"))
+    return run
+
+
 class Checkpoint(NamedTuple):
     """A checkpoint on the disk."""
 
@@ -177,7 +235,7 @@ def checkpoints(run_folder: Path) -> list[Checkpoint]:
         except (FileNotFoundError, ValueError):
             continue
         best = facts["best"]
-        found.append(Checkpoint(path, facts["step"], best["step"] if best else None))
+        found.append(Checkpoint(path, facts["step"], best[0]["step"] if best else None))
     return found
 
 

@@ -11,17 +11,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from vizsla import files
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput
 from vizsla.networks import catalogue, weights
 from vizsla.networks.classifier import Classifier
-from vizsla.training import precision
+from vizsla.training import arithmetic, optimizers
 from vizsla.training.batches import Plan
 from vizsla.training.inputs import Stored
-from vizsla.training.run import DatasetRef, Input, Request, Run, WeightsRef
+from vizsla.training.run import MEAN_PICTURE, DatasetRef, Input, Request, Run, WeightsRef
 from vizsla.training.spec import TrainingSpec
 
 LIBRARIES = ("vizsla", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxruntime")
@@ -34,43 +36,49 @@ class Prepared:
     run: Run
     classifier: Classifier
     device: torch.device
-    precision: precision.Precision
     train: Stored
     val: Stored | None
     plan: Plan
 
 
-def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
-    """Check a request, build its network and find its weights; nothing is written.
+def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, rank: int = 0) -> Prepared:
+    """Check a request, build its network, find its weights and measure how to compute; of the run nothing is written.
 
     Args:
         announce: told in one sentence before anything is fetched from a network.
+        cache: see `arithmetic.choose`.
+        rank: of this process among those that train the run together.
 
     Raises:
         NotFound: there is no such network.
         InvalidInput: the settings, the dataset and the network do not go together.
         Unavailable: the weights or the device are not to be had.
     """
-    catalogue.check(request.spec.net)
-    device = precision.choose_device(request.spec.device)
+    catalogue.check(request.net)
     dataset = open_dataset(request.dataset_folder)
-    spec = request.spec.resolved(has_weights=weights.has_weights(request.spec.net))
-    size = _input_size(spec, dataset)
+    spec = request.spec.resolved(has_weights=weights.has_weights(request.net))
+    optimizers.check(spec)
+    devices = arithmetic.choose_devices(spec.device, spec.num_processes)
+    size, channels = _input_size(spec, dataset), dataset.preprocess.channels
     torch.manual_seed(spec.seed)  # the initial weights
-    network = catalogue.build(
-        spec.net, num_classes=len(dataset.labels), in_channels=dataset.preprocess.channels, size=size
-    )
+    network = catalogue.build(request.net, num_classes=len(dataset.labels), in_channels=channels, size=size)
     found = None
     if spec.tune == "head":
-        _require_head(network, size, dataset.preprocess.channels)
+        _require_head(network, size, channels)
+    if spec.freeze_epochs:
+        head_of(network)
     if spec.tune != "scratch":
-        found = weights.find(spec.net, spec.weights, announce=announce)
+        found = weights.find(request.net, spec.weights, announce=announce)
         _clear_classifier(network)
-        weights.load(network, found, in_channels=dataset.preprocess.channels)
-    arithmetic = precision.choose(spec.precision, device, network)
-    precision.choose_threads(device, network)
+        weights.load(network, found, in_channels=channels)
+    arithmetic.choose_threads(devices[rank], network, len(devices))
     train, val = _splits(request.dataset_folder, dataset)
-    plan = Plan(len(train.labels), spec.batch_size, spec.epochs or 0, spec.seed)
+    plan = plan_of(spec, train)
+    _require_shares(spec, plan, devices[rank])
+    trial = arithmetic.Trial(
+        network, size, channels, spec, devices[rank], -(-(spec.batch_size or 1) // len(devices)),
+        plan.num_pictures * plan.epochs,
+    )  # fmt: skip
     run = Run(
         id=request.id,
         name=request.name,
@@ -80,23 +88,23 @@ def prepare(request: Request, announce: Callable[[str], None]) -> Prepared:
         dataset=DatasetRef(id=dataset.id, name=dataset.name, fingerprint=dataset.fingerprint),
         labels=tuple(dataset.labels),
         preprocess=dataset.preprocess,
-        input=_input(size, dataset, found),
+        input=_input(size, dataset, found, spec),
         weights=WeightsRef(source=found.source, licence=found.licence, sha256=found.sha256) if found else None,
         num_parameters=sum(p.numel() for p in network.parameters()),
-        device=str(device),
-        precision=arithmetic.name,
-        precision_reason=arithmetic.reason,
+        devices=tuple(map(str, devices)),
+        arithmetic=arithmetic.choose(trial, cache),
         num_train=len(train.labels),
         num_val=len(val.labels) if val else 0,
         num_test=sum(dataset.counts["test"].values()),
         threads=torch.get_num_threads(),
         steps_per_epoch=plan.steps_per_epoch,
+        network_sha256=files.sha256(request.network_file) if request.network_file else None,
         vizsla_version=version("vizsla"),
     )
-    return Prepared(run, classifier_of(run, network), device, arithmetic, train, val, plan)
+    return Prepared(run, classifier_of(run, network), devices[rank], train, val, plan)
 
 
-def again(run: Run, request: Request) -> Prepared:
+def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepared:
     """What a run that was interrupted needs to go on: as `prepare`, with everything decided as it was then.
 
     Raises:
@@ -108,19 +116,65 @@ def again(run: Run, request: Request) -> Prepared:
         raise InvalidInput(
             "The dataset has changed since the run began.", where=str(dataset_folder), remedy="Start a new run."
         )
-    device = precision.choose_device(request.device or run.device)
+    device = arithmetic.choose_devices(request.device or ",".join(run.devices[:1]), request.num_processes)[rank]
+    if request.device is None:
+        device = torch.device(run.devices[rank])
     torch.set_num_threads(run.threads)
     size = (run.input.height, run.input.width)
-    network = catalogue.build(run.spec.net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
+    net = run.net(folder)
+    network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
     train, val = _splits(dataset_folder, dataset)
-    plan = Plan(len(train.labels), run.spec.batch_size, run.spec.epochs or 0, run.spec.seed)
-    arithmetic = precision.Precision(run.precision, run.precision_reason)
-    return Prepared(run, classifier_of(run, network), device, arithmetic, train, val, plan)
+    return Prepared(run, classifier_of(run, network, folder), device, train, val, plan_of(run.spec, train))
 
 
-def classifier_of(run: Run, network: torch.nn.Module) -> Classifier:
-    """The network of a run with its input attached."""
-    return Classifier(network, size=(run.input.height, run.input.width), mean=run.input.mean, std=run.input.std)
+def plan_of(spec: TrainingSpec, train: Stored) -> Plan:
+    """The steps of a resolved spec."""
+    assert spec.batch_size is not None, "the spec must be resolved"
+    assert spec.epochs is not None, "the spec must be resolved"
+    step_size = min(spec.batch_size * spec.accumulate, len(train.labels))
+    balanced = train.labels.numpy() if spec.imbalance == "sample" else None
+    return Plan(len(train.labels), step_size, spec.epochs, spec.seed, balanced)
+
+
+def classifier_of(run: Run, network: torch.nn.Module, folder: Path | None = None) -> Classifier:
+    """The network of a run with its input attached; `folder` is the run's, which holds the mean picture."""
+    size = (run.input.height, run.input.width)
+    classifier = Classifier(network, size=size, mean=run.input.mean, std=run.input.std)
+    if run.input.mean_picture and folder is not None:
+        classifier.mean = torch.from_numpy(np.load(folder / MEAN_PICTURE, allow_pickle=False))[None]
+    return classifier
+
+
+def head_of(network: torch.nn.Module) -> torch.nn.Module:
+    """The last layer, which can be trained alone.
+
+    Raises:
+        InvalidInput: it has not one last layer.
+    """
+    head = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
+    if not isinstance(head, torch.nn.Module):
+        raise InvalidInput(
+            "The network has not one last layer that could be trained first.",
+            where="freeze_epochs",
+            remedy="Leave out --freeze-epochs, or use another network.",
+        )
+    return head
+
+
+def _require_shares(spec: TrainingSpec, plan: Plan, device: torch.device) -> None:
+    """Raise `InvalidInput` unless every process has a part in every step, and synchronised batch norm can be had."""
+    if spec.num_processes > 1 and plan.smallest_step < 2 * spec.num_processes:
+        raise InvalidInput(
+            f"Steps of {plan.smallest_step} pictures cannot be shared by {spec.num_processes} processes.",
+            where="batch_size",
+            remedy="Use a larger --batch-size, or fewer --processes: each needs two pictures a step.",
+        )
+    if spec.sync_batch_norm and device.type == "cpu":
+        raise InvalidInput(
+            "Batch statistics over several processes are only to be had on GPUs.",
+            where="sync_batch_norm",
+            remedy="Leave out --sync-batch-norm, or use a network without batch normalisation.",
+        )
 
 
 def environment(device: torch.device, seed: int) -> dict[str, Any]:
@@ -158,6 +212,8 @@ def _clear_classifier(network: torch.nn.Module) -> None:
 
     timm's EfficientNets draw it so wide for few classes that its noise outlives a training of that layer alone.
     """
+    if not hasattr(network, "get_classifier"):
+        return  # a user's own; its weights have to fit as a whole
     found = network.get_classifier()  # type: ignore[operator]
     for layer in found if isinstance(found, tuple) else (found,):
         for parameter in layer.parameters():
@@ -178,15 +234,19 @@ def _input_size(spec: TrainingSpec, dataset: Dataset) -> tuple[int, int]:
     return spec.crop, spec.crop
 
 
-def _input(size: tuple[int, int], dataset: Dataset, found: weights.Weights | None) -> Input:
+def _input(size: tuple[int, int], dataset: Dataset, found: weights.Weights | None, spec: TrainingSpec) -> Input:
     """Standardisation as the pretrained weights expect it, else by the statistics of the training pictures."""
     mean, std = tuple(dataset.statistics.mean), tuple(dataset.statistics.std)
     if found is not None:
         mean, std = tuple(found.mean), tuple(found.std)
         if dataset.preprocess.channels == 1:
             mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    elif spec.subtract_mean == "none":
+        mean = (0.0,) * len(mean)
     # A split of equal pixels has no deviation to divide by.
-    return Input(height=size[0], width=size[1], mean=mean, std=tuple(max(s, 1e-3) for s in std))
+    std = tuple(max(s, 1e-3) for s in std)
+    picture = found is None and spec.subtract_mean == "image"
+    return Input(height=size[0], width=size[1], mean=mean, std=std, mean_picture=picture)
 
 
 def _splits(folder: Path, dataset: Dataset) -> tuple[Stored, Stored | None]:

@@ -1,0 +1,235 @@
+"""How the heavy arithmetic is done: number format, memory layout, compilation, kernels. Measured, not believed.
+
+What is fastest depends on the device, the network and the size of the pictures in ways that no rule foretells. So a
+few steps of each candidate are timed before a training, and the answer is kept for this device and network: the same
+machine trains the same way again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vizsla import files
+from vizsla.errors import InvalidInput, Unavailable
+from vizsla.training.optimizers import FUSED, make_optimizer
+from vizsla.training.run import Arithmetic
+from vizsla.training.spec import TrainingSpec
+
+# Below this many parameters, several threads of a CPU wait for each other longer than they compute.
+SMALL_NETWORK = 1_000_000
+# A shorter number format has to be so much faster to be taken: it costs accuracy where it gains nothing.
+WORTH_ROUNDING = 1.1
+# torch.compile takes about a minute, so it is tried only where there is much to gain.
+WORTH_COMPILING_S = 1800.0
+# On a CPU a few pictures keep it as busy as many; a GPU is measured on a whole batch.
+CPU_PICTURES = 8
+MEASURE_S = 0.4
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(arithmetic: Arithmetic, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context in which forward passes run."""
+    dtype = DTYPES.get(arithmetic.precision)
+    return torch.autocast(device.type, dtype=dtype) if dtype else contextlib.nullcontext()
+
+
+def scaler(arithmetic: Arithmetic, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss, so that small gradients are not lost in fp16; does nothing in other formats."""
+    return torch.amp.GradScaler(device.type, enabled=arithmetic.precision == "fp16")
+
+
+def layout(arithmetic: Arithmetic) -> torch.memory_format:
+    """The memory layout of pictures and weights."""
+    return torch.channels_last if arithmetic.channels_last else torch.contiguous_format
+
+
+class Trial(NamedTuple):
+    """What is timed: steps of `network` on pictures of `size`, or, of a frozen network, passes."""
+
+    network: nn.Module
+    size: tuple[int, int]
+    channels: int
+    spec: TrainingSpec
+    device: torch.device
+    batch_size: int
+    """pictures a pass on this device"""
+    num_passes: int
+    """pictures in the whole training, to know what a gain is worth"""
+
+
+def choose(trial: Trial, cache: Path) -> Arithmetic:
+    """The fastest arithmetic for a network on a device, as asked where something was asked.
+
+    Args:
+        trial: what to time.
+        cache: JSON file that keeps what was found on this machine.
+    """
+    key = _key(trial)
+    kept = _kept(cache)
+    if key not in kept:
+        found = _measure(trial)
+        cache.parent.mkdir(exist_ok=True)
+        files.write_json(cache, {**_kept(cache), key: found.model_dump()})
+        return found
+    return Arithmetic(**kept[key])
+
+
+def _measure(trial: Trial) -> Arithmetic:
+    spec = trial.spec
+    formats = _formats(trial.device) if spec.precision == "auto" else [spec.precision]
+    speeds: dict[str, float] = {}
+    best: Arithmetic | None = None
+    for precision in formats:
+        for channels_last in (True, False):
+            candidate = Arithmetic(precision=precision, channels_last=channels_last, reason="")
+            speed = _speed(trial, candidate, at_least=max(speeds.values(), default=0.0) / 2)
+            speeds[_name(candidate)] = round(speed, 1)
+            handicap = WORTH_ROUNDING if best and best.precision != precision else 1.0
+            if best is None or speed > handicap * speeds[_name(best)]:
+                best = candidate
+    assert best is not None, "there is a format"
+    best = _with_compilation(trial, best, speeds)
+    fused = spec.tune != "head" and _fused_is_faster(trial)
+    reason = f"fastest of {len(speeds)} that were timed: {speeds[_name(best)]:,.0f} pictures/s"
+    return best.model_copy(update={"fused": fused, "reason": reason, "measured": speeds})
+
+
+def _formats(device: torch.device) -> list[str]:
+    """The formats worth a trial, the exact one first."""
+    if device.type == "cpu":
+        return ["fp32", "bf16"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ["fp32"]
+    # Ampere and later have bf16 units; earlier ones only emulate it, but have fp16 from Volta on.
+    capability = torch.cuda.get_device_capability(device)
+    return ["fp32", "bf16"] if capability >= (8, 0) else ["fp32", "fp16"] if capability >= (7, 0) else ["fp32"]
+
+
+def _with_compilation(trial: Trial, best: Arithmetic, speeds: dict[str, float]) -> Arithmetic:
+    spec = trial.spec
+    compiled = best.model_copy(update={"compiled": True})
+    if spec.compile == "on":
+        return compiled
+    if spec.compile == "off" or trial.num_passes / speeds[_name(best)] < WORTH_COMPILING_S:
+        return best
+    try:
+        speed = _speed(trial, compiled, at_least=0.0)
+    except Exception:  # a missing compiler, or an operation that it does not know: then as it was
+        return best
+    speeds[_name(compiled)] = round(speed, 1)
+    return compiled if speed > WORTH_ROUNDING * speeds[_name(best)] else best
+
+
+def _speed(trial: Trial, arithmetic: Arithmetic, *, at_least: float) -> float:
+    """Pictures a second; measured no longer than it takes to see that it is below `at_least`. 0: out of memory."""
+    device, trains = trial.device, trial.spec.tune != "head"
+    num = min(trial.batch_size, CPU_PICTURES) if device.type == "cpu" else trial.batch_size
+    num = max(num, 2)  # batch normalisation takes no single one
+    network = copy.deepcopy(trial.network).to(device).to(memory_format=layout(arithmetic)).train(trains)
+    pictures = torch.zeros(num, trial.channels, *trial.size, device=device).to(memory_format=layout(arithmetic))
+    if arithmetic.compiled:
+        network.compile()
+
+    def step() -> None:
+        with torch.set_grad_enabled(trains), autocast(arithmetic, device):
+            output = network(pictures)
+        if trains:
+            logits = output if isinstance(output, Tensor) else output[0]
+            logits.float().sum().backward()
+            network.zero_grad()
+
+    try:
+        return num / _seconds(step, device, give_up_s=num / at_least if at_least else 1e9)
+    except torch.OutOfMemoryError:
+        return 1e-9
+
+
+def _seconds(step: Callable[[], object], device: torch.device, give_up_s: float = 1e9) -> float:
+    """The shortest time of a step. The first ones are left out, unless one shows that it is far too slow."""
+    best = 1e9
+    began = time.perf_counter()
+    for count in range(1000):
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - start
+        best = min(best, seconds) if count else best
+        if count and (seconds > give_up_s or (count >= 2 and time.perf_counter() - began > MEASURE_S)):
+            break
+    return best
+
+
+def _fused_is_faster(trial: Trial) -> bool:
+    if trial.spec.optimizer not in FUSED:
+        return False
+    seconds = []
+    for fused in (False, True):
+        network = copy.deepcopy(trial.network).to(trial.device)
+        for parameter in network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer = make_optimizer(trial.spec, network, fused=fused)
+        seconds.append(_seconds(optimizer.step, trial.device))
+    return seconds[1] < seconds[0]
+
+
+def _name(arithmetic: Arithmetic) -> str:
+    layout = "channels-last" if arithmetic.channels_last else "channels-first"
+    return f"{arithmetic.precision}, {layout}" + (", compiled" if arithmetic.compiled else "")
+
+
+def _key(trial: Trial) -> str:
+    spec, device = trial.spec, trial.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    parameters = sum(parameter.numel() for parameter in trial.network.parameters())
+    size = f"{trial.channels}x{trial.size[0]}x{trial.size[1]}"
+    asked = f"{spec.tune} {spec.optimizer} {spec.precision} compile={spec.compile}"
+    threads = torch.get_num_threads() if device.type == "cpu" else 0
+    return f"{name} x{threads}, torch {torch.__version__}: {spec.net} ({parameters}) {size}, {asked}"
+
+
+def _kept(cache: Path) -> dict[str, Any]:
+    try:
+        return dict(files.read_json(cache))
+    except InvalidInput:
+        return {}
+
+
+def choose_threads(device: torch.device, network: nn.Module, processes: int) -> None:
+    """Share the cores among the processes, and let a small network train on one thread of a CPU.
+
+    Several would wait for each other longer than they compute; on a machine that is busy otherwise, very long.
+    """
+    if device.type != "cpu":
+        return
+    small = sum(parameter.numel() for parameter in network.parameters()) < SMALL_NETWORK
+    torch.set_num_threads(1 if small else max(1, torch.get_num_threads() // processes))
+
+
+def choose_devices(wanted: str, processes: int) -> list[torch.device]:
+    """The device of each process, for "auto", "cpu", "cuda", "cuda:N" or "cuda:N,M".
+
+    Raises:
+        Unavailable: there are not so many GPUs, or not that one.
+    """
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        return [torch.device("cpu")] * processes
+    _, _, named = wanted.partition(":")
+    first = [int(index) for index in named.split(",")] if named else [0]
+    indices = first if len(first) >= processes else list(range(first[0], first[0] + processes))
+    count = torch.cuda.device_count()
+    if max(indices) >= count or len(set(indices)) < len(indices):
+        raise Unavailable(
+            f"{processes} processes on {wanted!r} need the GPUs {', '.join(map(str, indices))}: {count} were found.",
+            remedy="Use --device cpu or --device auto, or fewer --processes.",
+        )
+    return [torch.device("cuda", index) for index in indices]

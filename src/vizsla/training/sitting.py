@@ -1,0 +1,321 @@
+"""One sitting of a run, from its last checkpoint or the beginning to its end or a stop.
+
+Turns the loop's events into lines, checkpoints and a clean stop. Where several processes train together, each has its
+sitting, and only that of rank 0 writes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from vizsla import files, work
+from vizsla.events import EventLog
+from vizsla.training import checkpoint, setup
+from vizsla.training.arithmetic import layout, scaler
+from vizsla.training.average import Average
+from vizsla.training.boards import Boards
+from vizsla.training.checkpoint import Best, Position
+from vizsla.training.distributed import Group
+from vizsla.training.inputs import Features, Inputs, Pictures, Stored, compute_features
+from vizsla.training.loop import EpochEnded, Halved, State, Stepped, Task, Validated, Validation, is_due, train
+from vizsla.training.objective import Objective
+from vizsla.training.optimizers import make_optimizer
+from vizsla.training.run import MEAN_PICTURE, Request, find_checkpoint, open_run
+from vizsla.training.usage import Usage
+
+PROGRESS_EVERY_S = 0.5
+
+
+@dataclass
+class Sitting:
+    """What a sitting holds on to."""
+
+    folder: Path
+    log: EventLog | None
+    """None in the processes that do not write"""
+    stop: work.Stop
+    prepared: setup.Prepared
+    state: State
+    position: Position
+    group: Group = field(default_factory=Group)
+    boards: Boards | None = None
+
+    def __post_init__(self) -> None:
+        self.began = time.monotonic()
+        self.elapsed_before = self.position.elapsed_s
+        self.first_step = self.position.step
+        self.usage = Usage(self.prepared.device)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training in this sitting and those before it."""
+        return self.elapsed_before + time.monotonic() - self.began
+
+    def write(self, event: str, **fields: Any) -> None:
+        """Write an event, if this is the process that does."""
+        if self.log is not None:
+            line = self.log.write(event, **fields)
+            if self.boards is not None:
+                self.boards.event(line)
+
+
+def train_run(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> str:
+    """Train the run in `folder` in this process alone; returns "done" or "stopped"."""
+    begun = (folder / "run.json").exists()
+    sitting = resume(folder, log, stop, request) if begun else begin(folder, log, stop, request)
+    return attend(sitting)
+
+
+def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request, rank: int = 0) -> Sitting:
+    """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json", rank=rank)
+    run = prepared.run
+    if run.input.mean_picture:
+        mean = _mean_picture(request.dataset_folder, (run.input.height, run.input.width))
+        with files.atomic(folder / MEAN_PICTURE) as temporary, temporary.open("wb") as file:
+            np.save(file, mean)
+        prepared.classifier.mean.data = torch.from_numpy(mean)[None]
+    state = _place(prepared)
+    files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
+    for text in run.spec.unused():
+        log.notice(text)
+    log.write("started", total_steps=run.total_steps, epochs=run.spec.epochs)
+    files.fsync(log.path)
+    position = Position(step=0, elapsed_s=0.0)
+    # With a checkpoint of step 0, going on never needs the pretrained weights again. run.json comes last: it says
+    # that the run was accepted and can be resumed.
+    checkpoint.save(folder, prepared.classifier.network, state, position, keep=set())
+    files.write_json(folder / "run.json", run.model_dump(mode="json"))
+    return Sitting(folder, log, stop, prepared, state, position)
+
+
+def resume(folder: Path, log: EventLog | None, stop: work.Stop, request: Request, rank: int = 0) -> Sitting:
+    """The sitting of a run that was begun, from its last checkpoint."""
+    prepared = setup.again(open_run(folder), folder, request, rank=rank)
+    state = _place(prepared)
+    position = checkpoint.load(find_checkpoint(folder, "last").folder, prepared.classifier.network, state)
+    if request.micro_batch:
+        state.micro_batch = request.micro_batch
+    return Sitting(folder, log, stop, prepared, state, position)
+
+
+def attend(sitting: Sitting) -> str:
+    """Train to the end, or until asked to stop; returns "done" or "stopped"."""
+    if sitting.log is not None:
+        run = sitting.prepared.run
+        sitting.boards = Boards(
+            sitting.folder,
+            run,
+            notice=sitting.log.notice,
+            resumed_at=sitting.first_step or None,
+            mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI"),
+        )
+    try:
+        return _train(sitting, _task(sitting))
+    finally:
+        if sitting.boards is not None:
+            sitting.boards.close()
+
+
+def _mean_picture(dataset_folder: Path, size: tuple[int, int]) -> np.ndarray:
+    """float32 (C, height, width) in 0..1: the middle of the mean of the training pictures."""
+    mean = np.load(dataset_folder / "mean.npy", allow_pickle=False)
+    top, left = (mean.shape[0] - size[0]) // 2, (mean.shape[1] - size[1]) // 2
+    middle = mean[top : top + size[0], left : left + size[1]] / 255
+    return np.ascontiguousarray(middle.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _place(prepared: setup.Prepared) -> State:
+    """Put the classifier on its device, freeze what is never trained, and make what the training needs beside it."""
+    run, device = prepared.run, prepared.device
+    prepared.classifier.to(device)
+    prepared.classifier.to(memory_format=layout(run.arithmetic))
+    module = _module(prepared)
+    prepared.classifier.network.requires_grad_(False)
+    module.requires_grad_(True)
+    if run.arithmetic.compiled:
+        module.compile()
+    return State(
+        make_optimizer(run.spec, module, fused=run.arithmetic.fused),
+        scaler(run.arithmetic, device),
+        Average(module, run.spec.ema) if run.spec.ema else None,
+    )
+
+
+def _module(prepared: setup.Prepared) -> nn.Module:
+    """What the optimiser trains: the network, or its head alone."""
+    network = prepared.classifier.network
+    return network if prepared.run.spec.tune != "head" else setup.head_of(network)
+
+
+def _task(sitting: Sitting) -> Task:
+    prepared = sitting.prepared
+    spec, arithmetic = prepared.run.spec, prepared.run.arithmetic
+    module = _module(prepared)
+
+    def inputs(split: Stored, name: str) -> Inputs:
+        if spec.tune != "head":
+            return Pictures(split, prepared.classifier, spec, prepared.device, arithmetic)
+        table = compute_features(
+            split,
+            prepared.classifier,
+            mirror=bool(spec.flip) and name == "train",
+            device=prepared.device,
+            arithmetic=arithmetic,
+            scratch=sitting.folder,
+            progress=_reporter(sitting, f"features of {name}"),
+        )
+        return Features(table, split.labels, prepared.device)
+
+    return Task(
+        spec=spec,
+        plan=prepared.plan,
+        module=module,
+        head=setup.head_of(prepared.classifier.network) if spec.freeze_epochs else None,
+        train=inputs(prepared.train, "train"),
+        val=inputs(prepared.val, "val") if prepared.val else None,
+        objective=Objective(spec, prepared.train.labels, len(prepared.run.labels)).to(prepared.device),
+        device=prepared.device,
+        arithmetic=arithmetic,
+        group=sitting.group,
+    )
+
+
+class _reporter:  # noqa: N801 - used as the function that it is
+    """Writes `progress` events, at most two a second; leaves the work when asked to stop."""
+
+    def __init__(self, sitting: Sitting, stage: str) -> None:
+        self._sitting = sitting
+        self._stage = stage
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        self._sitting.stop.check()
+        if time.monotonic() - self._last > PROGRESS_EVERY_S or done == total:
+            self._sitting.write("progress", stage=self._stage, done=done, total=total)
+            self._last = time.monotonic()
+
+
+def _train(sitting: Sitting, task: Task) -> str:
+    """Consume the loop: log, checkpoint, stop. Returns the final event."""
+    saved_at = time.monotonic()
+    stopping = False
+    loop = train(task, sitting.state)
+    try:
+        for event in loop:
+            if isinstance(event, Halved):
+                _log_halved(sitting, event)
+                continue
+            validation = None if isinstance(event, Stepped) else event.validation
+            if isinstance(event, Stepped):
+                _log_step(sitting, event)
+                stopping = event.synced and sitting.group.any(sitting.stop.asked)
+                # What else happens at this step is still to come; it is part of the step.
+                if _more_to_come(task, event.step):
+                    continue
+            else:
+                _note(sitting, task, validation)
+                _log_validation(sitting, event)
+            due = is_due(task.spec.checkpoint_every, event.step, task.plan)
+            due |= any(best.step == event.step for best in sitting.position.best)
+            late = time.monotonic() - saved_at > task.spec.checkpoint_every_s
+            late &= not isinstance(event, Stepped) or event.synced
+            stale = bool(task.spec.early_stop) and sitting.position.stale >= task.spec.early_stop
+            if due or late or stopping or stale:
+                _save(sitting)
+                saved_at = time.monotonic()
+            if stopping:
+                return "stopped"
+            if stale:
+                sitting.write(
+                    "notice", text=f"Stopped early: the last {task.spec.early_stop} validations were no better."
+                )
+                break
+    finally:
+        loop.close()
+    return "done"
+
+
+def _more_to_come(task: Task, step: int) -> bool:
+    return step % task.plan.steps_per_epoch == 0 or (task.val is not None and task.validates(step))
+
+
+def _note(sitting: Sitting, task: Task, validation: Validation | None) -> None:
+    """Take a validation into the position. For unequal classes the best is the best of the balanced ones."""
+    if validation is None:
+        return
+    plan, step = task.plan, sitting.state.step
+    balanced = task.spec.imbalance != "none"
+    score = validation.balanced_accuracy if balanced else validation.accuracy.value
+    found = Best(step, -(-step // plan.steps_per_epoch), score, validation.loss)
+    sitting.position = sitting.position.validated(found, task.spec.keep_best)
+
+
+def _log_halved(sitting: Sitting, event: Halved) -> None:
+    text = f"Out of memory at step {event.step + 1}: from here on {event.micro_batch} pictures at a time go through "
+    sitting.write("notice", text=text + "the network, and their gradients are added up to the same step.")
+
+
+def _log_step(sitting: Sitting, event: Stepped) -> None:
+    if event.loss is None or event.speed is None or sitting.log is None:
+        return
+    elapsed_s = sitting.elapsed_s
+    steps = event.step - sitting.first_step
+    left = sitting.prepared.run.total_steps - event.step
+    sitting.write(
+        "step",
+        step=event.step,
+        epoch=event.epoch,
+        loss=event.loss,
+        learning_rate=event.learning_rate,
+        pictures_per_s=round(event.speed.pictures_per_s, 1),
+        data_wait=round(event.speed.data_wait, 4),
+        elapsed_s=round(elapsed_s, 3),
+        eta_s=round((elapsed_s - sitting.elapsed_before) / steps * left, 1),
+        **sitting.usage.read(),
+    )
+
+
+def _log_validation(sitting: Sitting, event: Validated | EpochEnded) -> None:
+    val, best = event.validation, sitting.position.best
+    found = {
+        "val_loss": val.loss if val else None,
+        "val_accuracy": val.accuracy._asdict() if val else None,
+        "val_balanced_accuracy": val.balanced_accuracy if val else None,
+        "best_epoch": best[0].epoch if best else None,
+        "best_step": best[0].step if best else None,
+        "elapsed_s": round(sitting.elapsed_s, 3),
+    }
+    if isinstance(event, Validated):
+        sitting.write("validation", step=event.step, epoch=round(event.epoch, 4), **found)
+        return
+    sitting.write(
+        "epoch",
+        step=event.step,
+        epoch=event.epoch,
+        train_loss=event.train_loss,
+        train_accuracy=event.train_accuracy,
+        num_train=len(sitting.prepared.train.labels),
+        **found,
+    )
+
+
+def _save(sitting: Sitting) -> None:
+    sitting.state.check_finite()
+    sitting.position = sitting.position._replace(step=sitting.state.step, elapsed_s=sitting.elapsed_s)
+    if sitting.log is None:
+        return
+    files.fsync(sitting.log.path)  # what led to a checkpoint lies on the disk before it does
+    run = sitting.prepared.run
+    keep = (
+        set(range(0, run.total_steps + 1, run.spec.keep_every * run.steps_per_epoch)) if run.spec.keep_every else set()
+    )
+    checkpoint.save(sitting.folder, sitting.prepared.classifier.network, sitting.state, sitting.position, keep=keep)
