@@ -56,11 +56,11 @@ def curve(
     for y in y_ticks:
         draw.line([place(0, y), place(x_end, y)], GRID, FINER * 2)
         x_text, y_text = place(0, y)
-        draw.text((x_text - 16 * FINER, y_text), f"{y:g}", INK, font, anchor="rm")
+        draw.text((x_text - 16 * FINER, y_text), number(y), INK, font, anchor="rm")
     for x in (tick for tick in x_ticks if tick <= x_end * 1.0001):
         x_text, y_text = place(x, 0)
         draw.line([(x_text, y_text), (x_text, y_text + 10 * FINER)], INK, FINER * 2)
-        draw.text((x_text, y_text + 18 * FINER), f"{x:g}", INK, font, anchor="ma")
+        draw.text((x_text, y_text + 18 * FINER), number(x), INK, font, anchor="ma")
     draw.text(((left + right) / 2 * FINER, (bottom + 62) * FINER), x_name, FAINT, font, anchor="ma")
     if mark is not None:
         _mark(draw, place(mark[0], 0), place(mark[0], y_end), mark[1])
@@ -86,6 +86,11 @@ def ticks(end: float, at_most: int) -> list[float]:
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(math.ceil(end / step - 1e-9) + 1)]
 
 
+def number(value: float) -> str:
+    """A number of an axis, without an exponent where it can be read so."""
+    return f"{value:.7f}".rstrip("0").rstrip(".") if value == 0 or 1e-5 <= value < 1e7 else f"{value:g}"
+
+
 def contact_sheet(
     rows: Sequence[Sequence[Tile]], *, title: str, subtitle: Sequence[str], heads: tuple[str, str]
 ) -> Image.Image:
@@ -108,13 +113,13 @@ def contact_sheet(
     image = Image.new("RGB", (width, start + row_height * len(rows) + MARGIN // 2), PAPER)
     draw = ImageDraw.Draw(image)
     draw.text((MARGIN, 36), fitted(title, large, width - 2 * MARGIN), INK, large)
-    for number, words in enumerate(subtitle):
-        draw.text((MARGIN, 88 + 28 * number), fitted(words, font, width - 2 * MARGIN), FAINT, font)
+    for line, words in enumerate(subtitle):
+        draw.text((MARGIN, 88 + 28 * line), fitted(words, font, width - 2 * MARGIN), FAINT, font)
     second = MARGIN + column + aside
     draw.text((MARGIN, start - 14), fitted(heads[0], font, column + aside - GAP), INK, font, anchor="ls")
     draw.text((second, start - 14), heads[1], INK, font, anchor="ls")
-    for number, (row, pictures) in enumerate(zip(rows, shown, strict=True)):
-        y = start + number * row_height
+    for count, (row, pictures) in enumerate(zip(rows, shown, strict=True)):
+        y = start + count * row_height
         for place, (tile, picture) in enumerate(zip(row, pictures, strict=True)):
             x = MARGIN + place * column + (aside if place else 0)
             image.paste(picture, (x, y))

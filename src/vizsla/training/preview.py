@@ -114,7 +114,7 @@ def _rates(spec: TrainingSpec, plan: Plan) -> list[tuple[float, float]]:
 
 
 def _schedule_chart(spec: TrainingSpec, plan: Plan, rates: list[tuple[float, float]]) -> Image:
-    parts = [f"{spec.schedule}", f"highest {spec.learning_rate:g}", f"{spec.optimizer}"]
+    parts = [f"{spec.schedule}", f"highest {charts.number(spec.learning_rate or 0)}", f"{spec.optimizer}"]
     if spec.warmup_percent:
         parts.append(f"warm-up {spec.warmup_percent:g} %")
     parts.append(f"{plan.total_steps:,} steps of up to {min(plan.step_size, plan.num_pictures):,} pictures")

@@ -302,10 +302,11 @@ def test_with_both_on_each_pair_uses_one_of_the_two() -> None:
     assert 140 < int(cut.sum()) < 260
 
 
-def test_mixing_keeps_half_precision_and_a_picture_alone() -> None:
+def test_mixing_keeps_half_precision_and_leaves_a_single_picture_alone() -> None:
     draws = _draw(_spec(mixup=1.0), torch.zeros(1, 4, 4, 1, dtype=torch.uint8))
     assert draws.weight is None
     draws = _draw(_spec(cutmix=1.0), torch.zeros(2, 4, 4, 1, dtype=torch.uint8))
     assert mix(torch.rand(2, 1, 4, 4).half(), torch.eye(2), draws)[0].dtype == torch.float16
+    assert draws.rows(1, 2).weight is None
     with pytest.raises(AssertionError, match="pairs"):
-        draws.rows(1, 2)
+        _draw(_spec(cutmix=1.0), torch.zeros(6, 4, 4, 1, dtype=torch.uint8)).rows(1, 3)

@@ -1,0 +1,61 @@
+"""`vizsla run preview`: what a training would be, before it begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+import vizsla
+from vizsla.api import runs
+from vizsla.cli.options import Common, make, own_path, with_options
+from vizsla.cli.output import facts, next_step, out, print_json, safe
+from vizsla.training.spec import GROUPS, TrainingSpec
+
+
+@with_options(TrainingSpec, groups=GROUPS)
+def preview(
+    dataset: str,
+    /,
+    *,
+    options: dict[str, Any],
+    folder: Annotated[Path, Parameter(name="--out", help="Folder for the charts; it is made if need be.")],
+    common: Common = Common(),
+) -> None:
+    """Show what a training would be: its steps, memory, learning rate and augmented pictures. Nothing is trained.
+
+    Args:
+        dataset: Id or name of the dataset, or the beginning of one.
+    """
+    spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
+    with vizsla.open(common.workspace) as ws:
+        found = runs.preview(ws, dataset, spec, out=folder)
+    if common.json:
+        print_json(found)
+        return
+    out.print(facts(_facts(found)))
+    for sentence in found["unused"]:
+        out.print(f"[yellow]{safe(sentence)}[/]", soft_wrap=True)
+    next_step(["vizsla", "train", dataset, "..."], "Train so, with the same options:")
+
+
+def _facts(found: dict[str, Any]) -> list[tuple[str, object]]:
+    pictures, size, settings = found["pictures"], found["input"], found["settings"]
+    counts = " + ".join(f"{count:,} {split}" for split, count in pictures.items() if count)
+    steps = f"{settings['epochs']:,} epochs of {found['steps_per_epoch']:,} are {found['total_steps']:,} steps"
+    changed = (f"{name} {change['value']} ({change['default']})" for name, change in found["changed"].items())
+    memory = found["memory"]
+    return [
+        ("dataset", f"{safe(found['dataset'])}, {counts} pictures of {found['classes']:,} classes"),
+        ("network", f"{safe(found['network'])}, {found['num_parameters']:,} parameters, tuned: {settings['tune']}"),
+        ("input", f"{size['width']} x {size['height']} px, {size['channels']} channels"),
+        ("training", f"{steps} of up to {found['pictures_per_step']:,} pictures"),
+        ("memory", f"{_gib(memory, 'total')}, of it {_gib(memory, 'activations')} for activations"),
+        ("changed (default)", safe(", ".join(changed) or "nothing")),
+        *((name, safe(path)) for name, path in found["files"].items()),
+    ]
+
+
+def _gib(memory: dict[str, int], part: str) -> str:
+    return f"{memory[part + '_bytes'] / 2**30:.2f} GiB"
