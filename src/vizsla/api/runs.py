@@ -12,6 +12,7 @@ from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.events import Event
 from vizsla.jobs import launch
+from vizsla.networks import own
 from vizsla.store.queries import Entry
 from vizsla.training import run
 from vizsla.training.run import Progress, Run
@@ -55,7 +56,8 @@ def start(
     dataset_folder = ws.folder("dataset", parent.id)
     if not (dataset_folder / workspace.FINAL_FILE["dataset"]).exists():
         raise InvalidInput(f"The dataset {parent.name!r} is not finished.", remedy="Wait until it is built.")
-    name = name or ws.store.free_name("run", f"{parent.name}-{spec.net}")
+    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    name = name or ws.store.free_name("run", f"{parent.name}-{own.title(spec.net).removesuffix(own.SUFFIX)}")
     with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
         request = run.Request(
             id=claim.entry.id,
@@ -63,6 +65,7 @@ def start(
             created_at=claim.entry.created_at,
             dataset_folder=dataset_folder,
             spec=spec,
+            network_file=own.keep(own_network, claim.folder) if own_network else None,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         launch.run(WORKER, claim.folder, claim.lock, on_event)

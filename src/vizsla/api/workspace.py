@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 import warnings
@@ -16,6 +17,8 @@ from vizsla.ids import new_id
 from vizsla.store.queries import Entry, Kind, Store
 
 DATABASE = "vizsla.db"
+NETWORKS = "networks"
+NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
 
 # The file that makes a folder of each kind whole; it is written last.
 FINAL_FILE: dict[Kind, str] = {
@@ -35,6 +38,8 @@ class Workspace:
 
     root: Path
     store: Store
+    network_folders: tuple[Path, ...] = ()
+    """where the Python files lie that may be run as networks"""
 
     def folder(self, kind: Kind, id: str) -> Path:
         """The folder of a thing."""
@@ -56,7 +61,7 @@ def open_workspace(root: Path) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, "examples", *(f"{kind}s" for kind in FINAL_FILE)}
+    ours = {DATABASE, "examples", NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
     if root.is_dir() and not (root / DATABASE).exists():
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(DATABASE))
         if foreign:
@@ -74,10 +79,15 @@ def open_workspace(root: Path) -> Workspace:
         ) from None
     with files.disk_errors(root / DATABASE):
         store = Store(root / DATABASE)
-    workspace = Workspace(root, store)
+    workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()))
     if store.created:
         sweep(workspace)
     return workspace
+
+
+def _further_networks() -> tuple[Path, ...]:
+    """The folders that the administrator names. An empty part is none: as a path it would be the working folder."""
+    return tuple(Path(part) for part in os.environ.get(NETWORK_PATHS, "").split(os.pathsep) if part)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ app.command("vizsla.cli.evaluation:evaluate", name="evaluate", help="Measure a r
 app.command("vizsla.cli.evaluation:app", name="evaluation", help="List, show and delete evaluations.")
 app.command("vizsla.cli.model:app", name="model", help="Export, list, show and delete models.")
 app.command("vizsla.cli.model:predict", name="predict", help="Classify pictures with a model.")
-app.command("vizsla.cli.network:app", name="network", help="List and show networks.")
+app.command("vizsla.cli.network:app", name="network", help="List, show and draw networks.")
 
 
 def main() -> NoReturn:

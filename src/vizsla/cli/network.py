@@ -1,17 +1,28 @@
-"""`vizsla network`: list and show networks."""
+"""`vizsla network`: list, show and draw networks."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+import vizsla
+from vizsla import files
 from vizsla.api import networks
-from vizsla.cli.options import Common
+from vizsla.cli.options import Common, own_path
 from vizsla.cli.output import facts, out, print_json, safe, table
+from vizsla.errors import InvalidInput
 from vizsla.images.preprocess import parse_size
+from vizsla.networks import own
 
-app = App(name="network", help="List and show networks.")
+app = App(name="network", help="List, show and draw networks.")
+
+Size = Annotated[
+    str | None, Parameter(help="Size of the pictures in px: 224, or 320x240. Default: what the network was made for.")
+]
+Channels = Annotated[int, Parameter(help="1 for grey, 3 for colour.")]
+Classes = Annotated[int, Parameter(help="Number of classes.")]
 
 
 @app.command(name="list")
@@ -35,21 +46,21 @@ def show(
     name: str,
     /,
     *,
-    size: Annotated[str, Parameter(help="Size of the pictures in px: 224, or 320x240.")] = "224",
-    channels: Annotated[int, Parameter(help="1 for grey, 3 for colour.")] = 3,
-    classes: Annotated[int, Parameter(help="Number of classes.")] = 1000,
+    size: Size = None,
+    channels: Channels = 3,
+    classes: Classes = 1000,
     common: Common = Common(),
 ) -> None:
     """Show a network: parameters, arithmetic, pretrained weights and layers.
 
     Args:
-        name: lenet, alexnet, googlenet, or any timm name.
+        name: lenet, alexnet, googlenet, any timm name, or a Python file that defines one.
     """
-    width, height = parse_size(size)
-    found = networks.get(name, width=width, height=height, channels=channels, num_classes=classes)
+    found = _ask(networks.get, name, common, size=size, channels=channels, classes=classes)
     if common.json:
         print_json(found)
         return
+    height, width = found["size"]
     out.print(f"\n[bold]{safe(found['name'])}[/]")
     pairs: list[tuple[str, object]] = [
         ("parameters", f"{found['num_parameters']:,}"),
@@ -59,7 +70,50 @@ def show(
     ]
     out.print(facts(pairs))
     rows = [
-        (safe(layer["name"]), safe(layer["kind"]), " x ".join(map(str, layer["shape"])), f"{layer['num_parameters']:,}")
+        (
+            safe(layer["name"]),
+            safe(layer["kind"]),
+            " x ".join(map(str, layer["shape"])),
+            f"{layer['num_parameters']:,}",
+            f"{layer['multiply_accumulates']:,}",
+        )
         for layer in found["layers"]
     ]
-    out.print(table(("layer", "kind", "output", "parameters"), rows, right=("parameters",)))
+    columns = ("layer", "kind", "output", "parameters", "multiply-accumulates")
+    out.print(table(columns, rows, right=("parameters", "multiply-accumulates")))
+
+
+@app.command
+def draw(
+    name: str,
+    /,
+    *,
+    out_: Annotated[Path | None, Parameter(name="--out", help="File to write. Default: NAME.svg.")] = None,
+    size: Size = None,
+    channels: Channels = 3,
+    classes: Classes = 1000,
+    common: Common = Common(),
+) -> None:
+    """Draw a network as an SVG page: layers, branches, output sizes and parameters.
+
+    Args:
+        name: lenet, alexnet, googlenet, any timm name, or a Python file that defines one.
+    """
+    path = (out_ or Path(f"{own.title(name).removesuffix(own.SUFFIX)}.svg")).expanduser().absolute()
+    if not path.parent.is_dir():
+        raise InvalidInput("There is no such folder.", where=str(path.parent), remedy="Make it, or change --out.")
+    svg = _ask(networks.draw, name, common, size=size, channels=channels, classes=classes)
+    files.write_text(path, svg)
+    if common.json:
+        print_json({"file": str(path)})
+    else:
+        out.print(f"Drawn: {safe(path)}", soft_wrap=True)
+
+
+def _ask(verb: Any, name: str, common: Common, *, size: str | None, channels: int, classes: int) -> Any:
+    width, height = parse_size(size) if size else (None, None)
+    asked = {"width": width, "height": height, "channels": channels, "num_classes": classes}
+    if not own.is_own(name):
+        return verb(name, **asked)
+    with vizsla.open(common.workspace) as ws:
+        return verb(own_path(name), **asked, ws=ws)

@@ -36,7 +36,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         id=request.id,
         name=request.name,
         created_at=request.created_at,
-        network=run.spec.net,
+        network=run.network,
         num_parameters=run.num_parameters,
         labels=run.labels,
         preprocess=run.preprocess,

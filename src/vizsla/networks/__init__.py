@@ -1,1 +1,1 @@
-"""Networks: the catalogue, three classics as in their papers, and pretrained weights. Reached by workers only."""
+"""Networks: the catalogue, classics, files of users, pretrained weights, drawings. Mostly reached by workers only."""

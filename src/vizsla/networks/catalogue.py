@@ -6,17 +6,21 @@ import contextlib
 import fnmatch
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
 from timm.models import get_arch_pretrained_cfgs, is_model, model_entrypoint
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from vizsla.errors import InvalidInput, NotFound, VizslaError, did_you_mean
-from vizsla.networks import sources
+from vizsla.networks import own, sources
 from vizsla.networks.classic import CLASSICS, TableConvolution
 
+LAZY = (nn.UninitializedBuffer, nn.UninitializedParameter)
 CLASSIC_SIZES = {"lenet": (32, 32), "alexnet": (224, 224), "googlenet": (224, 224)}
 
 
@@ -31,7 +35,11 @@ class Layer(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What a network costs. Multiply-accumulates are those of convolutions and linear layers, for one picture."""
+    """What a network costs. Multiply-accumulates are those of convolutions and matrix products, for one picture.
+
+    A module that has layers below it has a line of its own when it multiplies or holds parameters itself: attention,
+    position embeddings.
+    """
 
     num_parameters: int
     multiply_accumulates: int
@@ -47,7 +55,14 @@ def names(pattern: str = "") -> list[str]:
 
 
 def check(name: str) -> None:
-    """Raise `NotFound` unless `name` is a network: a classic, an architecture of timm, or one with timm's `.tag`."""
+    """Raise `NotFound` unless `name` is a network: a classic, an architecture of timm, or one with timm's `.tag`.
+
+    A path that ends in `.py` is a user's own; that it may be run was looked at where it was asked for.
+    """
+    if own.is_own(name):
+        if not Path(name).is_file():
+            raise NotFound("There is no such file.", where=name, remedy="Check --net.")
+        return
     if name in CLASSICS:
         return
     architecture, _, tag = name.partition(".")
@@ -73,6 +88,8 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
         InvalidInput: the network cannot be built for this size, or is not a classifier.
     """
     check(name)
+    if own.is_own(name):
+        return _build_own(Path(name), num_classes, in_channels, size)
     try:
         if name in CLASSICS:
             network: nn.Module = CLASSICS[name](num_classes, in_channels, size)
@@ -91,6 +108,49 @@ def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int
     if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
         raise InvalidInput(f"{name} is not a classifier of pictures.", where="net", remedy="Use another network.")
     return network
+
+
+def _build_own(path: Path, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:
+    """Run a user's file, and try what it gives in both modes, rather than fail in the middle of a run."""
+    function = own.load(path)
+    try:
+        network = function(num_classes=num_classes, in_channels=in_channels)
+    except (Exception, SystemExit) as error:
+        raise own.refused(path, error, f"Its function network({num_classes=}, {in_channels=}) fails") from error
+    if not isinstance(network, nn.Module):
+        raise _wrong(path, f"Its function `network` returns no torch.nn.Module but {type(network).__name__}")
+    pictures = torch.zeros(2, in_channels, *size)
+    for mode in ("eval", "train"):
+        try:
+            with untouched(network):
+                network.train(mode == "train")
+                logits = network(pictures)
+        except (Exception, SystemExit) as error:
+            what = f"The network fails on 2 pictures of {size[1]} x {size[0]} px in {mode} mode"
+            raise own.refused(path, error, what) from error
+        _require_logits(path, logits, num_classes, mode)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise _wrong(path, "The network has no parameters that could be trained")
+    if not all(isinstance(value, Tensor) for value in network.state_dict().values()):
+        raise _wrong(path, "The network's state_dict holds more than tensors")
+    return network
+
+
+def _require_logits(path: Path, logits: object, num_classes: int, mode: str) -> None:
+    if not isinstance(logits, Tensor):
+        raise _wrong(path, f"In {mode} mode the network returns no tensor but {type(logits).__name__}")
+    shape = " x ".join(map(str, logits.shape))
+    if logits.ndim != 2 or len(logits) != 2:
+        raise _wrong(path, f"In {mode} mode the network makes {shape} of 2 pictures, not 2 x {num_classes} logits")
+    if logits.shape[1] != num_classes:
+        raise _wrong(path, f"The network answers with {logits.shape[1]} classes, and {num_classes} were asked for")
+    if not logits.is_floating_point():
+        raise _wrong(path, f"The network's logits are {logits.dtype}, not floats")
+
+
+def _wrong(path: Path, what: str) -> InvalidInput:
+    remedy = f"{own.FUNCTION} has to return a module that turns (n, in_channels, height, width) into (n, num_classes)."
+    return InvalidInput(f"{what}.", where=str(path), remedy=remedy)
 
 
 def _size_argument(name: str, size: tuple[int, int]) -> dict[str, Any]:
@@ -138,8 +198,26 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+@contextlib.contextmanager
+def untouched(network: nn.Module) -> Iterator[None]:
+    """Without gradients, in whatever mode is set; afterwards modes, buffers and the random generator are as before."""
+    modes = [(module, module.training) for module in network.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers() if not isinstance(buffer, LAZY)]
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, value in buffers:
+            with torch.no_grad():
+                buffer.copy_(value)
+
+
 _SEPARABLE: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 """Networks that `features` has tried, so that it tries each once."""
+
+SEPARABLE_BY = ("forward_features", "forward_head", "get_classifier")
 
 
 def features(network: nn.Module, x: Tensor) -> Tensor:
@@ -159,7 +237,10 @@ def _features(network: Any, x: Tensor) -> Tensor:
 
 
 def _classifier(network: Any) -> nn.Module:
-    classifier = network.get_classifier() if hasattr(network, "get_classifier") else None
+    lacking = [part for part in SEPARABLE_BY if not hasattr(network, part)]
+    if lacking:
+        raise _inseparable(network, f"it lacks {' and '.join(lacking)}, by which timm's networks part body and head")
+    classifier = network.get_classifier()
     if not isinstance(classifier, nn.Module):
         raise _inseparable(network, "it has not one classifier but several, or none")
     return classifier
@@ -203,6 +284,8 @@ def input_size(name: str) -> tuple[int, int]:
     """(height, width) of the pictures that the network was made for."""
     if name in CLASSICS:
         return CLASSIC_SIZES[name]
+    if own.is_own(name):
+        return 224, 224
     config = timm.get_pretrained_cfg(name)
     _, height, width = config.input_size if config is not None else (3, 224, 224)
     return height, width
@@ -214,6 +297,8 @@ def describe(name: str, *, count: bool = False) -> dict[str, str | int | None]:
     Parameters are counted, without memory for them, when `count` asks for it; else None.
     """
     check(name)
+    if own.is_own(name):
+        return {"name": own.title(name), "family": "own", "parameters": None, "licence": None, "weights": "none"}
     config = sources.published(name)
     return {
         "name": name,
@@ -240,37 +325,61 @@ def _count(name: str) -> int | None:
 
 def summary(network: nn.Module, size: tuple[int, int], in_channels: int) -> Summary:
     """Parameters, output shapes and work of each layer, found by one pass in eval mode."""
-    layers: dict[str, Layer] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def note(name: str, module: nn.Module, output: object) -> None:
+    def note(name: str, output: object) -> None:
         if isinstance(output, Tensor):
-            earlier = layers[name].multiply_accumulates if name in layers else 0
-            count = sum(parameter.numel() for parameter in module.parameters())
-            work = earlier + _multiply_accumulates(module, output)
-            layers[name] = Layer(name, type(module).__name__, tuple(output.shape[1:]), count, work)
+            shapes.pop(name, None)  # a layer that is used again stands where it was used last
+            shapes[name] = tuple(output.shape[1:])
 
+    modules = dict(network.named_modules())
     hooks = [
-        module.register_forward_hook(lambda module, _, output, name=name: note(name, module, output))
-        for name, module in network.named_modules()
-        if name and not any(module.children())
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in modules.items()
     ]
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    # The kernel that is plain matrix products: others are not counted by every version of torch.
+    counter = FlopCounterMode(display=False)
     try:
-        with evaluating(network):
+        with evaluating(network), _frozen(network), sdpa_kernel(SDPBackend.MATH), counter:
             network(torch.zeros(1, in_channels, *size, device=device))
     finally:
         for hook in hooks:
             hook.remove()
+    work = _own_work(network, counter)
+    layers = []
+    for name, shape in shapes.items():
+        leaf = not any(modules[name].children())
+        num_parameters = sum(parameter.numel() for parameter in modules[name].parameters(recurse=leaf))
+        if leaf or num_parameters or work.get(name):
+            kind = type(modules[name]).__name__
+            layers.append(Layer(name or "(itself)", kind, shape, num_parameters, work.get(name, 0)))
     total = sum(parameter.numel() for parameter in network.parameters())
-    return Summary(total, sum(layer.multiply_accumulates for layer in layers.values()), tuple(layers.values()))
+    return Summary(total, sum(layer.multiply_accumulates for layer in layers), tuple(layers))
 
 
-def _multiply_accumulates(module: nn.Module, output: Tensor) -> int:
-    """For a batch of one picture. The bias is not counted, as is the custom."""
-    if isinstance(module, nn.Conv2d):
-        return output.numel() * module.weight[0].numel()
-    if isinstance(module, TableConvolution):
-        return output[0, 0].numel() * module.kernels.numel()
-    if isinstance(module, nn.Linear):
-        return output.numel() * module.in_features
-    return 0
+@contextlib.contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Parameters that ask for no gradient: the counter stumbles over those that are handed to a module."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, want in wanted:
+            parameter.requires_grad_(want)
+
+
+def _own_work(network: nn.Module, counter: FlopCounterMode) -> dict[str, int]:
+    """Multiply-accumulates of each module by name, without those of the modules below it. Biases are not counted."""
+    root = type(network).__name__
+    # A multiply-accumulate is two operations.
+    found = {name: sum(counts.values()) // 2 for name, counts in counter.get_flop_counts().items()}
+    work = {}
+    for name, module in network.named_modules():
+        path = f"{root}.{name}" if name else root
+        below = (found.get(f"{path}.{child}", 0) for child, _ in module.named_children())
+        work[name] = found.get(path, 0) - sum(below)
+        if isinstance(module, TableConvolution):
+            work[name] = work[name] * module.kernels.numel() // module.dense().numel()
+    return work

@@ -20,6 +20,7 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 
+from vizsla.networks import own
 from vizsla.networks.classic import CLASSICS
 
 PROBE_S = 3.0
@@ -54,7 +55,7 @@ class Unreachable(Exception):
 
 def published(name: str) -> Any | None:
     """What timm knows about the pretrained weights of `name` (a `PretrainedCfg`), or None when nobody published any."""
-    if name in CLASSICS:
+    if name in CLASSICS or own.is_own(name):
         return None
     config = timm.get_pretrained_cfg(name)
     return config if config is not None and (config.hf_hub_id or config.url) else None

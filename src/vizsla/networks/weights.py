@@ -268,7 +268,11 @@ def _adapted(network: nn.Module, state: State, in_channels: int) -> State:
 
 
 def _classifier_keys(network: nn.Module) -> list[tuple[str, str]]:
-    return [(f"{name}.weight", f"{name}.bias") for name in _names(_config(network).get("classifier"))]
+    names = _names(_config(network).get("classifier"))
+    if not names and hasattr(network, "get_classifier"):  # a user's own network
+        classifier = network.get_classifier()  # type: ignore[operator]
+        names = tuple(name for name, module in network.named_modules() if module is classifier)
+    return [(f"{name}.weight", f"{name}.bias") for name in names]
 
 
 def _problems(network: nn.Module, state: State) -> str:

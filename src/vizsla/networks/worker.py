@@ -13,16 +13,28 @@ from vizsla.errors import VizslaError
 
 
 def answer(question: dict[str, Any]) -> Any:
-    """The answer to {"list": PATTERN} or {"show": NAME, "size": [H, W], "channels": C, "num_classes": K}."""
-    from vizsla.networks import catalogue
+    """The answer to {"list": PATTERN} or {"show": NAME, "size": [H, W], "channels": C, "num_classes": K}.
+
+    "draw" in place of "show" asks for an SVG. A size of null is the one that the network was made for.
+    """
+    from vizsla.networks import catalogue, graph, own
 
     if "list" in question:
         return catalogue.names(question["list"])
-    name, size, channels = question["show"], tuple(question["size"]), question["channels"]
+    name = question.get("show") or question["draw"]
     catalogue.check(name)
+    size = tuple(question["size"] or catalogue.input_size(name))
+    channels = question["channels"]
     network = catalogue.build(name, num_classes=question["num_classes"], in_channels=channels, size=size)
+    if "draw" in question:
+        return {"svg": graph.draw(network, own.title(name), size, channels)}
     found = catalogue.summary(network, size, channels)
-    return {**catalogue.describe(name), **found._asdict(), "layers": [layer._asdict() for layer in found.layers]}
+    return {
+        **catalogue.describe(name),
+        **found._asdict(),
+        "size": size,
+        "layers": [layer._asdict() for layer in found.layers],
+    }
 
 
 def main() -> None:

@@ -133,6 +133,17 @@ def test_summary_counts_lenets_sparse_layer() -> None:
     assert [layer.shape for layer in found.layers if layer.name == "c5"] == [(120, 1, 1)]
 
 
+def test_summary_counts_attention() -> None:
+    """Of each block: query times key and weights times value, 197 x 197 x 192 each."""
+    network = timm.create_model("vit_tiny_patch16_224")
+    found = catalogue.summary(network, (224, 224), 3)
+    assert found.multiply_accumulates == sum(layer.multiply_accumulates for layer in found.layers) == 1_253_683_200
+    attention = [layer for layer in found.layers if layer.kind == "Attention"]
+    assert [layer.multiply_accumulates for layer in attention] == [2 * 197 * 197 * 192] * 12
+    assert found.num_parameters == sum(layer.num_parameters for layer in found.layers), "position embeddings too"
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_describe() -> None:
     lenet = catalogue.describe("lenet", count=True)
     assert lenet["family"] == "classic"
