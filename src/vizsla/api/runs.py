@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.api.workspace import Workspace
-from vizsla.errors import Conflict, InvalidInput
+from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.events import Event
 from vizsla.jobs import launch
 from vizsla.networks import own
@@ -19,6 +21,7 @@ from vizsla.training.run import Progress, Run
 from vizsla.training.spec import TrainingSpec
 
 WORKER = "vizsla.training.worker"
+PREVIEW_WORKER = "vizsla.training.preview"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,28 @@ def start(
     return get(ws, claim.entry.id)
 
 
+def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:
+    """What a training would be: steps, memory, settings, and charts of rate and pictures in the folder `out`.
+
+    Nothing is trained, and pretrained weights are not looked for.
+
+    Raises:
+        NotFound: there is no such dataset or network.
+        InvalidInput: the settings, the dataset and the network do not go together.
+    """
+    spec = spec or TrainingSpec()
+    folder = ws.folder("dataset", ws.store.find(dataset, "dataset").id)
+    net = str(own.locate(spec.net, ws.network_folders)) if own.is_own(spec.net) else spec.net
+    question = {
+        "dataset_folder": str(folder),
+        "spec": spec.model_dump(mode="json"),
+        "net": net,
+        "out": str(out.absolute()),
+    }
+    found: dict[str, Any] = launch.ask(PREVIEW_WORKER, question)
+    return found
+
+
 def resume(
     ws: Workspace,
     reference: str,
@@ -90,19 +115,81 @@ def resume(
     """
     entry = ws.store.find(reference, "run")
     folder = ws.folder("run", entry.id)
-    status = get(ws, entry.id)
     with files.Lock(folder) as lock:
         # Looked at under the lock: the run may have come to its end while this process waited for it.
         if run.progress(folder).state == "done":
-            raise Conflict(f"The run {entry.name!r} is done.", remedy="Start another with `vizsla train`.")
-        offset = run.rewind(folder)
-        request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
-        # The workspace may have been moved since the run began.
-        dataset_folder = ws.folder("dataset", status.run.dataset.id)
-        request = request.model_copy(update={"dataset_folder": dataset_folder, "device": device})
-        files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-        launch.run(WORKER, folder, lock, on_event, offset=offset)
-    return get(ws, entry.id)
+            remedy = f"Train it for longer with `vizsla run extend {shlex.quote(entry.name)} --epochs N`."
+            raise Conflict(f"The run {entry.name!r} is done.", remedy=remedy)
+        return _go_on(ws, folder, lock, device, on_event)
+
+
+def extend(
+    ws: Workspace,
+    reference: str,
+    epochs: int,
+    *,
+    device: str | None = None,
+    on_event: Callable[[Event], None] = ignore_event,
+) -> RunStatus:
+    """Train a run that is done, or ended in another way, for `epochs` more, from its last checkpoint.
+
+    The learning rate is a function of how much of the whole training is done, so it goes back to where it is on the
+    way to the new end.
+
+    Args:
+        device: as for `resume`.
+
+    Raises:
+        InvalidInput: fewer than one epoch more.
+        Conflict: the run is running.
+        VizslaError: what it failed with.
+    """
+    if epochs < 1:
+        raise InvalidInput(f"A run is extended by one epoch or more, not by {epochs}.", where="epochs")
+    folder = ws.folder("run", ws.store.find(reference, "run").id)
+    with files.Lock(folder) as lock:
+        run.extend(folder, epochs)
+        return _go_on(ws, folder, lock, device, on_event)
+
+
+def _go_on(
+    ws: Workspace, folder: Path, lock: files.Lock, device: str | None, on_event: Callable[[Event], None]
+) -> RunStatus:
+    status = _status(folder)
+    offset = run.rewind(folder)
+    request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
+    # The workspace may have been moved since the run began.
+    paths = {"dataset_folder": ws.folder("dataset", status.run.dataset.id)}
+    if request.network_file:
+        paths["network_file"] = folder / own.COPY
+    request = request.model_copy(update={**paths, "device": device})
+    files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
+    launch.run(WORKER, folder, lock, on_event, offset=offset)
+    return _status(folder)
+
+
+def clone(
+    ws: Workspace,
+    reference: str,
+    spec: TrainingSpec | None = None,
+    *,
+    name: str | None = None,
+    on_event: Callable[[Event], None] = ignore_event,
+) -> RunStatus:
+    """Train anew on the dataset of a run and wait for the end, as `start` does.
+
+    Args:
+        spec: the settings; by default those that the run was asked for.
+    """
+    first = get(ws, reference).run
+    return start(ws, first.dataset.id, spec or first.asked, name=name, on_event=on_event)
+
+
+def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> RunStatus:
+    """Tell `on_event` everything that happened in a run and happens until it ends; the run is left alone."""
+    folder = ws.folder("run", ws.store.find(reference, "run").id)
+    launch.follow(folder, on_event)
+    return _status(folder)
 
 
 def get(ws: Workspace, reference: str) -> RunStatus:
@@ -133,6 +220,26 @@ def stop(ws: Workspace, reference: str) -> RunStatus:
         raise Conflict(f"The run {status.run.name!r} is not running: it is {status.progress.state}.")
     launch.stop(status.progress.worker)
     return status
+
+
+def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
+    """Give a run another name. What was made from it keeps the name that it knows.
+
+    Raises:
+        InvalidInput: the name cannot be used.
+        Conflict: the name is taken, or the run is running.
+    """
+    entry = ws.store.find(reference, "run")
+    folder = ws.folder("run", entry.id)
+    with files.Lock(folder):
+        renamed = run.open_run(folder).model_copy(update={"name": name})
+        ws.store.rename(entry.id, name)
+        try:
+            files.write_json(folder / "run.json", renamed.model_dump(mode="json"))
+        except VizslaError:
+            ws.store.rename(entry.id, entry.name)
+            raise
+    return _status(folder)
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

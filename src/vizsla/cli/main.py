@@ -28,7 +28,7 @@ app = App(
 app.command("vizsla.cli.quickstart:quickstart", help="Train on 5,000 digits, from pictures to a model.")
 app.command("vizsla.cli.dataset:app", name="dataset", help="Build, list, show and delete datasets.")
 app.command("vizsla.cli.run:train", name="train", help="Train a network on a dataset.")
-app.command("vizsla.cli.run:app", name="run", help="List, show, resume, stop and delete runs.")
+app.command("vizsla.cli.run:app", name="run", help="List, show, follow, resume, extend, clone, rename and delete runs.")
 app.command("vizsla.cli.evaluation:evaluate", name="evaluate", help="Measure a run or a model on a split.")
 app.command("vizsla.cli.evaluation:app", name="evaluation", help="List, show and delete evaluations.")
 app.command("vizsla.cli.model:app", name="model", help="Export, list, show and delete models.")

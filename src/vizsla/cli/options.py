@@ -46,8 +46,11 @@ def with_options(
     `groups` names the fields that the help shows together, in that order. With `given_only` the command gets the
     options that were given, whatever their value, and no defaults.
     """
-    title_of = {name: title for title, names in (groups or {}).items() for name in names}
-    panels = {title: Group(title, sort_key=number) for number, title in enumerate(groups or {}, 1)}
+    grouped: dict[str, dict[str, Any]] = {
+        name: {"group": Group(title, sort_key=number)}
+        for number, (title, names) in enumerate((groups or {}).items(), 1)
+        for name in names
+    }
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         fields = {name: field for name, field in spec.model_fields.items() if name not in skip}
@@ -66,8 +69,9 @@ def with_options(
                     _plain(field.annotation),
                     Parameter(
                         help=field.description,
-                        group=panels.get(title_of.get(name, "")),
                         show_default=False if given_only else None,
+                        # Not even None without one: cyclopts hides what is said to be in no group.
+                        **grouped.get(name, {}),
                     ),
                 ],
             )

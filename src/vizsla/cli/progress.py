@@ -61,6 +61,7 @@ class Bars:
             "progress": self._on_progress,
             "notice": self._on_notice,
             "started": self._on_started,
+            "extended": self._on_started,
             "resumed": self._on_resumed,
             "stopping": self._on_stopping,
             "step": self._on_step,

@@ -105,8 +105,9 @@ def clone(
         original: Id, name, or the beginning of one.
     """
     with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
-        asked = runs.get(ws, original).run.asked.model_dump()
-        status = runs.clone(ws, original, make(TrainingSpec, **asked | options), name=name, on_event=bars.event)
+        settings = runs.get(ws, original).run.asked.model_dump() | options
+        settings["net"] = own_path(settings["net"])
+        status = runs.clone(ws, original, make(TrainingSpec, **settings), name=name, on_event=bars.event)
     return _finished(status, common)
 
 

@@ -89,6 +89,22 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
     return final
 
 
+def follow(folder: Path, on_event: Callable[[Event], None]) -> None:
+    """Tell `on_event` everything that happened in a folder, and what happens until nobody is at work in it any more.
+
+    What was undone by then is left out. The work is left alone, whatever becomes of the one who follows.
+    """
+    offset = 0
+    working = True
+    while working:
+        working = files.lock_holder(folder) is not None  # looked at before the events, so that none is missed
+        new, offset = events.read(folder / work.EVENTS, offset)
+        for event in events.surviving(new):
+            on_event(event)
+        if working:
+            time.sleep(POLL_S)
+
+
 @contextlib.contextmanager
 def _interruptions() -> Iterator[list[int]]:
     """Collect Ctrl-C, and SIGTERM where the program handles it, instead of raising in the middle of anything."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select
+from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from vizsla.errors import Conflict, InvalidInput, NotFound, did_you_mean
@@ -77,6 +77,20 @@ class Store:
                 ) from None
             raise Conflict(f"What the {kind} {name!r} is made from was deleted meanwhile.") from None
         return row
+
+    def rename(self, id: str, name: str) -> None:
+        """Give a thing another name.
+
+        Raises:
+            InvalidInput: the name cannot be used.
+            Conflict: the name is taken.
+        """
+        check_name(name)
+        try:
+            with self._writer.begin() as connection:
+                connection.execute(update(entry).where(entry.c.id == id).values(name=name))
+        except IntegrityError:
+            raise Conflict(f"The name {name!r} is taken.", remedy="Choose another name.") from None
 
     def find(self, reference: str, *kinds: Kind) -> Entry:
         """The one thing of these kinds that `reference` means: an id, a name, or the beginning of just one of them.

@@ -29,6 +29,7 @@ TAGS = {
     "data_wait": "speed/data_wait",
     "device_use": "speed/device_use",
     "memory_mb": "speed/memory_mb",
+    "device_memory_mb": "speed/device_memory_mb",
 }
 
 
@@ -48,14 +49,15 @@ class Boards:
         Args:
             folder: of the run.
             notice: told in one sentence what fails.
-            resumed_at: the step of the checkpoint from which the run goes on; the curves after it are undone.
+            resumed_at: the step of the checkpoint from which the run goes on, None for its beginning; the curves after
+                it are undone.
             mlflow_uri: of the tracking server, or None for none.
         """
         self._notice = notice
         self._writer: Writer | None = None
         self._mlflow = MlflowLog(mlflow_uri, folder, run) if mlflow_uri else None
         try:
-            self._writer = Writer(folder / FOLDER, undone_from=None if resumed_at is None else resumed_at + 1)
+            self._writer = Writer(folder / FOLDER, undone_from=(resumed_at or 0) + 1)
         except OSError as error:
             self._lost_tensorboard(error)
 

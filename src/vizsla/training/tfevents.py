@@ -21,15 +21,14 @@ VARINT, DOUBLE, BYTES, FLOAT = 0, 1, 2, 5
 class Writer:
     """Appends scalars to a new file in a folder."""
 
-    def __init__(self, folder: Path, *, undone_from: int | None = None) -> None:
+    def __init__(self, folder: Path, *, undone_from: int) -> None:
         """`undone_from` makes a reader forget what earlier files in the folder say of this step and those after it."""
         folder.mkdir(exist_ok=True)
         # Readers take the files in the order of their names.
         path = folder / f"events.out.tfevents.{time.time():017.6f}.{os.getpid()}"
         self._file = path.open("xb", buffering=0)
         self._write(_field(3, BYTES, VERSION), time.time(), 0)
-        if undone_from is not None:
-            self._write(_field(7, BYTES, START), time.time(), undone_from)
+        self._write(_field(7, BYTES, START), time.time(), undone_from)
 
     def scalars(self, step: int, values: Mapping[str, float], wall_time: float) -> None:
         """Write values by their tags.

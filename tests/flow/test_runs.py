@@ -1,0 +1,176 @@
+"""What is done with runs that are there: followed, extended, cloned, renamed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support import Cli, command, draw_shapes, environment
+
+import vizsla
+from vizsla import events, files
+from vizsla.api import datasets, runs
+from vizsla.api.workspace import Workspace
+from vizsla.errors import Conflict, InvalidInput
+from vizsla.training.run import find_checkpoint
+
+pytestmark = pytest.mark.slow
+
+# A learning rate that does not depend on how long the training is.
+SPEC = vizsla.TrainingSpec(
+    net="lenet", epochs=4, batch_size=8, learning_rate=0.002, schedule="fixed", warmup_percent=0, jitter=0.2, seed=3
+)
+
+
+@pytest.fixture(scope="module")
+def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    folder = tmp_path_factory.mktemp("runs")
+    pictures = draw_shapes(folder / "pictures")
+    with vizsla.open(folder / "workspace") as opened:
+        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
+        runs.start(opened, "shapes", SPEC, name="base")
+        yield opened
+
+
+def test_a_run_is_extended_as_if_it_had_been_planned_so(ws: Workspace) -> None:
+    short = runs.start(ws, "shapes", SPEC.model_copy(update={"epochs": 1}), name="short")
+    extended, planned = runs.extend(ws, short.run.id, 3), runs.get(ws, "base")
+    assert extended.progress.state == "done"
+    assert (extended.run.spec.epochs, extended.run.asked.epochs) == (4, 1)
+    assert extended.run.total_steps == planned.run.total_steps
+    mine, theirs = (find_checkpoint(status.folder, "last") for status in (extended, planned))
+    assert mine.step == theirs.step
+    for name in ("weights.safetensors", "optimizer.safetensors"):
+        assert files.sha256(mine.folder / name) == files.sha256(theirs.folder / name)
+    keys = ("epoch", "step", "train_loss", "val_loss", "best_epoch")
+    curves = [[[epoch[key] for key in keys] for epoch in runs.epochs(ws, name)] for name in ("short", "base")]
+    assert curves[0] == curves[1]
+    lines, _ = events.read(extended.folder / "events.jsonl")
+    told = [line for line in lines if line["event"] in ("extended", "resumed")]
+    assert [(line["event"], line.get("after"), line.get("epochs")) for line in told] == [
+        ("extended", None, 4),
+        ("resumed", "lost", None),
+    ]
+
+
+def test_a_run_at_work_is_neither_extended_nor_renamed(ws: Workspace) -> None:
+    folder = runs.get(ws, "base").folder
+    before = (folder / "run.json").read_bytes()
+    with files.Lock(folder):
+        with pytest.raises(Conflict, match="at work here"):
+            runs.extend(ws, "base", 1)
+        with pytest.raises(Conflict, match="at work here"):
+            runs.rename(ws, "base", "other")
+    with pytest.raises(InvalidInput, match="by one epoch or more"):
+        runs.extend(ws, "base", 0)
+    assert (folder / "run.json").read_bytes() == before
+    with pytest.raises(Conflict, match="is done") as caught:
+        runs.resume(ws, "base")
+    assert "vizsla run extend base" in caught.value.remedy
+
+
+def test_a_clone_changes_what_is_given_and_nothing_else(ws: Workspace) -> None:
+    cli = Cli(ws.root)
+    options = ("--epochs", 1, "--batch-size", 32, "--jitter=none", "--seed=0", "--name", "copy", "--json")
+    told = cli("run", "clone", "base", *options).json
+    changed = {"epochs": 1, "batch_size": 32, "jitter": None, "seed": 0}
+    assert told["run"]["asked"] == SPEC.model_copy(update=changed).model_dump(mode="json")
+    assert told["run"]["dataset"]["name"] == "shapes"
+    refused = cli("run", "clone", "base", "--batch-size", 0, status=1)
+    assert "--batch-size" in refused.err
+
+
+def test_a_run_is_renamed_in_its_folder_and_in_the_database(ws: Workspace) -> None:
+    cli = Cli(ws.root)
+    id = runs.get(ws, "base").run.id
+    other = ws.store.add("run", "taken").id
+    assert "The run base is now called named." in cli("run", "rename", "base", "named").out
+    assert (ws.store.find("named", "run").id, runs.get(ws, id).run.name) == (id, "named")
+    with pytest.raises(Conflict, match="taken"):
+        runs.rename(ws, "named", "taken")
+    with pytest.raises(InvalidInput, match="cannot be a name"):
+        runs.rename(ws, "named", "-x")
+    assert runs.get(ws, "named").run.id == id
+    runs.rename(ws, "named", "base")
+    ws.store.remove(other)
+
+
+def test_a_run_that_has_ended_is_followed_to_its_end_at_once(ws: Workspace) -> None:
+    cli = Cli(ws.root)
+    shown = cli("run", "follow", "base").out
+    assert [line[:4] for line in shown.splitlines()] == ["1/4 ", "2/4 ", "3/4 ", "4/4 ", "base"]
+    assert shown.splitlines()[-1] == "base: done"
+    told = cli("run", "follow", "base", "--json").json
+    assert told["progress"]["state"] == "done"
+    assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2, 3, 4]
+    assert "no run" in cli("run", "follow", "nothing", status=1).err
+
+
+def _train(ws: Workspace, name: str) -> subprocess.Popen[bytes]:
+    """Train for long, in a process of its own."""
+    settings = SPEC.model_dump(exclude_defaults=True) | {"epochs": 1000, "checkpoint_every_s": 0.5}
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+    process = subprocess.Popen(
+        command("train", "shapes", "--name", name, *options),
+        env=environment(ws.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not any(row.name == name for row in ws.store.all("run")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+def _until(terminal: int, pattern: str) -> str:
+    """What a terminal shows until it shows `pattern`, or all of it."""
+    shown = ""
+    deadline = time.monotonic() + 60
+    while not re.search(pattern, shown):
+        assert time.monotonic() < deadline, shown[-3000:]
+        try:
+            shown += os.read(terminal, 65536).decode(errors="replace")
+        except OSError:  # nobody has the other side open any more
+            break
+    return shown
+
+
+def test_a_running_run_is_followed_from_its_start_to_its_stop(ws: Workspace) -> None:
+    training = _train(ws, "watched")
+    ours, theirs = pty.openpty()
+    env = environment(ws.root) | {"TERM": "xterm-256color", "LINES": "40"}
+    watching = subprocess.Popen(command("run", "follow", "watched"), env=env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = _until(ours, "pictures/s")
+    assert re.search("[\u2801-\u28ff]", shown), "curves are drawn"
+    leaving = subprocess.Popen(
+        command("run", "follow", "watched"), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert leaving.stdout is not None
+    leaving.stdout.readline()
+    leaving.send_signal(signal.SIGINT)
+    _, err = leaving.communicate(timeout=60)
+    assert leaving.returncode == 130
+    assert b"The run was left alone." in err
+    assert runs.get(ws, "watched").progress.state == "running"
+    runs.stop(ws, "watched")
+    assert "stopped" in _until(ours, "stopped")
+    assert watching.wait(60) == 130
+    assert training.wait(60) == 130
+    os.close(ours)
+
+
+def test_following_tells_everything_once(ws: Workspace) -> None:
+    seen: list[events.Event] = []
+    status = runs.follow(ws, "base", seen.append)
+    lines, _ = events.read(Path(status.folder) / "events.jsonl")
+    assert seen == events.surviving(lines)
+    assert seen[-1]["event"] == "done"
