@@ -56,7 +56,7 @@ def test_a_run_is_extended_as_if_it_had_been_planned_so(ws: Workspace) -> None:
     told = [line for line in lines if line["event"] in ("extended", "resumed")]
     assert [(line["event"], line.get("after"), line.get("epochs")) for line in told] == [
         ("extended", None, 4),
-        ("resumed", "lost", None),
+        ("resumed", "done", None),
     ]
 
 

@@ -197,7 +197,7 @@ def rewind(folder: Path) -> int:
     """
     path = folder / work.EVENTS
     step = find_checkpoint(folder, "last").step
-    before = events.last(path)
+    before = next((event for event in events.backwards(path) if event["event"] != "extended"), None)
     after = before["event"] if before and before["event"] in events.FINAL else "lost"
     with events.EventLog(path) as log:
         offset = path.stat().st_size
