@@ -145,7 +145,7 @@ def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """An optimiser's state as named tensors, and what is left as JSON.
 
-    Of its groups only numbers are kept: some count steps there. All else follows from the settings.
+    Of its groups only numbers and tensors are kept: some count steps there. All else follows from the settings.
     """
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -154,19 +154,22 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[
         for name, value in fields.items():
             target = tensors if isinstance(value, Tensor) else scalars
             target[f"{index}.{name}"] = value
-    groups = [
-        {name: value for name, value in group.items() if isinstance(value, int | float)}
-        for group in state["param_groups"]
-    ]
+    groups = []
+    for index, group in enumerate(state["param_groups"]):
+        groups.append({name: value for name, value in group.items() if isinstance(value, int | float)})
+        tensors |= {f"group{index}.{name}": value for name, value in group.items() if isinstance(value, Tensor)}
     return _plain(tensors), {"groups": groups, "scalars": scalars}
 
 
 def _unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
     state: dict[int, dict[str, Any]] = {}
+    groups = [own | kept for own, kept in zip(optimizer.state_dict()["param_groups"], rest["groups"], strict=True)]
     for key, value in {**tensors, **rest["scalars"]}.items():
         index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    groups = [own | kept for own, kept in zip(optimizer.state_dict()["param_groups"], rest["groups"], strict=True)]
+        if index.startswith("group"):
+            groups[int(index.removeprefix("group"))][name] = value
+        else:
+            state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     _match_layout(optimizer)
 

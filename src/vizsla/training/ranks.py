@@ -157,7 +157,7 @@ def _deaths(ended: Ended) -> str:
         for rank, (status, outcome) in enumerate(zip(ended.statuses, ended.outcomes, strict=True))
         if status < 0 and outcome is None
     ]
-    return "; ".join(killed).capitalize() or "The processes lost each other"
+    return f"Of {len(ended.statuses)}, {' and '.join(killed)}" if killed else "The processes lost each other"
 
 
 def _gave_up(ended: Ended, folder: Path) -> WorkerDied:

@@ -104,6 +104,8 @@ def resume(folder: Path, log: EventLog | None, stop: work.Stop, request: Request
     position = checkpoint.load(find_checkpoint(folder, "last").folder, prepared.classifier.network, state)
     if request.micro_batch:
         state.micro_batch = request.micro_batch
+    if 0 < prepared.run.spec.early_stop <= position.stale:  # it stopped early, and is asked to go on nevertheless
+        position = position._replace(stale=0)
     return Sitting(folder, log, stop, prepared, state, position)
 
 
@@ -118,11 +120,13 @@ def attend(sitting: Sitting) -> str:
             resumed_at=sitting.first_step or None,
             mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI"),
         )
+    outcome = "failed"
     try:
-        return _train(sitting, _task(sitting))
+        outcome = _train(sitting, _task(sitting))
     finally:
         if sitting.boards is not None:
-            sitting.boards.close()
+            sitting.boards.close(outcome)
+    return outcome
 
 
 def _mean_picture(dataset_folder: Path, size: tuple[int, int]) -> np.ndarray:

@@ -8,7 +8,9 @@ from torch import nn
 
 from vizsla.training import checkpoint
 from vizsla.training.checkpoint import Best, Position
-from vizsla.training.loop import State, make_optimizer
+from vizsla.training.average import Average
+from vizsla.training.loop import State
+from vizsla.training.optimizers import make_optimizer
 from vizsla.training.run import checkpoints, find_checkpoint
 from vizsla.training.spec import TrainingSpec
 
@@ -19,36 +21,41 @@ def _network(seed: int) -> nn.Module:
     return made.to(memory_format=torch.channels_last)
 
 
-def _state(network: nn.Module, optimizer: str) -> State:
-    spec = TrainingSpec(optimizer=optimizer, tune="scratch").resolved(has_weights=False)  # type: ignore[arg-type]
-    return State(make_optimizer(spec, network))
+def _state(network: nn.Module, optimizer: str, *, ema: float = 0.0) -> State:
+    spec = TrainingSpec(optimizer=optimizer, tune="scratch").resolved(has_weights=False)
+    scaler = torch.amp.GradScaler("cpu", enabled=optimizer == "sgd")
+    return State(make_optimizer(spec, network), scaler, Average(network, ema) if ema else None)
 
 
 def _step(network: nn.Module, state: State) -> None:
     inputs = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(state.step))
-    network(inputs.to(memory_format=torch.channels_last)).square().mean().backward()
-    state.optimizer.step()
+    state.scaler.scale(network(inputs.to(memory_format=torch.channels_last)).square().mean()).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     state.optimizer.zero_grad()
     state.sums += state.step
     state.recent += 2 * state.step
     state.step += 1
+    if state.average is not None:
+        state.average.update(state.step)
 
 
-def _position(step: int, best: Best | None = None) -> Position:
-    return Position(step=step, best=best, elapsed_s=1.5, events_bytes=10)
+def _position(step: int, *best: Best) -> Position:
+    return Position(step=step, elapsed_s=1.5, best=best, stale=1)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path: Path, optimizer: str) -> None:
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "lamb", "adadelta", "muon", "lion", "nadam"])
+def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path: Path, optimizer: str, ema: float) -> None:
     network = _network(0)
-    state = _state(network, optimizer)
+    state = _state(network, optimizer, ema=ema)
     for _ in range(3):
         _step(network, state)
-    best = Best(step=2, epoch=1, accuracy=0.5, loss=0.7)
-    folder = checkpoint.save(tmp_path, network, state, _position(3, best))
+    best = Best(step=2, epoch=1, score=0.5, loss=0.7)
+    folder = checkpoint.save(tmp_path, network, state, _position(3, best), keep=set())
 
     other = _network(1)
-    restored = _state(other, optimizer)
+    restored = _state(other, optimizer, ema=ema)
     assert checkpoint.load(folder, other, restored) == _position(3, best)
     assert restored.step == 3
     for _ in range(3):
@@ -56,6 +63,10 @@ def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path: Path, optimizer: str
         _step(other, restored)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[name]), name
+    for name, tensor in state.average.mean.items() if state.average else ():
+        assert restored.average is not None
+        assert torch.equal(tensor, restored.average.mean[name]), name
+    assert state.scaler.state_dict() == restored.scaler.state_dict()
     assert torch.equal(state.sums, restored.sums)
     assert torch.equal(state.recent, restored.recent)
 
@@ -64,22 +75,31 @@ def test_the_optimisers_tensors_lie_in_memory_as_their_parameters(tmp_path: Path
     network = _network(0)
     state = _state(network, "adamw")
     _step(network, state)
-    folder = checkpoint.save(tmp_path, network, state, _position(1))
+    folder = checkpoint.save(tmp_path, network, state, _position(1), keep=set())
     restored = _state(network, "adamw")
     checkpoint.load(folder, network, restored)
     convolution = network.get_parameter("0.weight")
     assert restored.optimizer.state[convolution]["exp_avg"].stride() == convolution.stride()
 
 
-def test_the_last_and_the_best_are_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keep_best", "keep", "expected"),
+    [(1, set(), [2, 6]), (2, set(), [2, 4, 6]), (1, {1, 3}, [1, 2, 3, 6]), (9, set(), [1, 2, 3, 4, 5, 6])],
+)
+def test_the_last_the_best_and_those_asked_for_are_kept(
+    tmp_path: Path, keep_best: int, keep: set[int], expected: list[int]
+) -> None:
     network = _network(0)
     state = _state(network, "sgd")
-    for step in range(1, 6):
-        best = Best(step=2 if step >= 2 else 1, epoch=1, accuracy=0.5, loss=0.7)
-        checkpoint.save(tmp_path, network, state, _position(step, best))
-    assert [found.step for found in checkpoints(tmp_path)] == [2, 5]
+    position = _position(0)
+    for step, score in enumerate([0.1, 0.9, 0.3, 0.8, 0.2, 0.1], 1):
+        found = Best(step=step, epoch=1, score=score, loss=0.7)
+        position = position.validated(found, keep_best)._replace(step=step)
+        checkpoint.save(tmp_path, network, state, position, keep=keep)
+    assert position.stale == 4
+    assert [found.step for found in checkpoints(tmp_path)] == expected
     assert find_checkpoint(tmp_path, "best").step == 2
-    assert find_checkpoint(tmp_path, "last").step == 5
+    assert find_checkpoint(tmp_path, "last").step == 6
     assert find_checkpoint(tmp_path, "2").step == 2
 
 
@@ -98,7 +118,5 @@ def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
         ((0.5, 1.0), (0.4, 0.1), False),
     ],
 )
-def test_best_is_by_accuracy_and_then_by_loss(
-    now: tuple[float, float], then: tuple[float, float], beaten: bool
-) -> None:
+def test_best_is_by_score_and_then_by_loss(now: tuple[float, float], then: tuple[float, float], beaten: bool) -> None:
     assert Best(1, 1, *now).beaten_by(Best(2, 2, *then)) is beaten

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import resource
 from typing import Any
 
 import pytest
@@ -7,35 +9,51 @@ import torch
 from torch import Tensor, nn
 
 from vizsla.errors import TrainingFailed
+from vizsla.training.average import Average
 from vizsla.training.batches import Plan, Positions
 from vizsla.training.inputs import Features
-from vizsla.training.loop import EpochEnded, State, Stepped, Task, loss_of, make_optimizer, train
-from vizsla.training.precision import Precision
+from vizsla.training.loop import EpochEnded, Halved, Happening, State, Stepped, Task, Validated, is_due, train
+from vizsla.training.objective import Objective
+from vizsla.training.optimizers import make_optimizer
+from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
 CPU = torch.device("cpu")
 
 
-def _task(**settings: Any) -> Task:
+def _task(module: nn.Module | None = None, **settings: Any) -> Task:
     """Two classes of points that a line tells apart."""
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(2, (50,), generator=random)
     table = (torch.randn(50, 4, generator=random) + 3 * labels[:, None])[None]
-    head = nn.Linear(4, 2)
-    for parameter in head.parameters():
-        torch.nn.init.zeros_(parameter)
-    spec = TrainingSpec(
-        **{"tune": "head", "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0} | settings
-    )
-    inputs = Features(table, labels, head, CPU)
-    resolved = spec.resolved(has_weights=True)
-    return Task(resolved, Plan(50, 8, 3, 0), head, inputs, inputs, CPU, Precision("fp32", ""))
+    head = module or nn.Linear(4, 2)
+    if module is None:
+        for parameter in head.parameters():
+            torch.nn.init.zeros_(parameter)
+    asked = {"tune": "head", "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0} | settings
+    spec = TrainingSpec(**asked).resolved(has_weights=True)
+    inputs = Features(table, labels, CPU)
+    plan = Plan(50, (spec.batch_size or 0) * spec.accumulate, spec.epochs or 0, spec.seed)
+    objective = Objective(spec, labels, 2)
+    return Task(spec, plan, head, None, inputs, inputs, objective, CPU, Arithmetic(precision="fp32"))
+
+
+def _state(task: Task) -> State:
+    average = Average(task.module, task.spec.ema) if task.spec.ema else None
+    return State(make_optimizer(task.spec, task.module), torch.amp.GradScaler("cpu", enabled=False), average)
+
+
+def _facts(told: list[Happening]) -> list[object]:
+    return [event._replace(speed=None) if isinstance(event, Stepped) else event for event in told]
+
+
+def _weights(task: Task) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in task.module.parameters()])
 
 
 def test_a_line_is_learned_and_every_step_is_told() -> None:
     task = _task()
-    state = State(make_optimizer(task.spec, task.module))
-    told = list(train(task, state))
+    told = list(train(task, _state(task)))
     steps = [event for event in told if isinstance(event, Stepped)]
     epochs = [event for event in told if isinstance(event, EpochEnded)]
     assert [event.step for event in steps] == list(range(1, 22))
@@ -48,50 +66,138 @@ def test_a_line_is_learned_and_every_step_is_told() -> None:
     assert epochs[-1].train_loss < epochs[0].train_loss
 
 
-def test_it_goes_on_from_any_step_as_if_never_stopped() -> None:
-    whole = _task()
-    state = State(make_optimizer(whole.spec, whole.module))
-    told = list(train(whole, state))
-
-    halves = _task()
-    state = State(make_optimizer(halves.spec, halves.module))
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"optimizer": "lamb", "clip_norm": 0.1}, {"optimizer": "rmsprop", "schedule": "onecycle"}],
+    ids=lambda settings: settings.get("optimizer", "adamw"),
+)
+def test_it_goes_on_from_any_step_as_if_never_stopped(settings: dict[str, Any]) -> None:
+    whole = _task(**settings)
+    told = list(train(whole, _state(whole)))
+    halves = _task(**settings)
+    state = _state(halves)
     first = train(halves, state)
     before = [next(first) for _ in range(10)]
     first.close()
     after = list(train(halves, state))
-    assert torch.equal(whole.module.weight, halves.module.weight)  # type: ignore[arg-type]
+    assert torch.equal(_weights(whole), _weights(halves))
+    assert _facts(before + after) == _facts(told)
 
-    def facts(events: list[Stepped | EpochEnded]) -> list[object]:
-        return [event._replace(speed=None) if isinstance(event, Stepped) else event for event in events]
 
-    assert facts(before + after) == facts(told)
+def test_passes_of_any_size_make_the_same_steps() -> None:
+    """A step in one pass, in accumulated batches, and in passes that were made small for want of memory."""
+    one, four, small = _task(batch_size=32), _task(batch_size=8, accumulate=4), _task(batch_size=32)
+    state = _state(small)
+    state.micro_batch = 3
+    told = [_facts(list(train(task, _state(task) if task is not small else state))) for task in (one, four, small)]
+    assert len(told[0]) == len(told[1]) == len(told[2])
+    for task in (four, small):
+        assert torch.allclose(_weights(one), _weights(task), rtol=1e-5, atol=1e-6)
+
+
+def test_validations_come_as_often_as_asked() -> None:
+    told = list(train(task := _task(val_every=0.5), _state(task)))
+    seen = [event.step for event in told if not isinstance(event, Stepped | Halved) and event.validation is not None]
+    assert seen == [4, 7, 11, 14, 18, 21]
+    assert {event.step for event in told if isinstance(event, Validated)} == {4, 11, 18}
+    told = list(train(task := _task(val_every=2), _state(task)))
+    assert [event.step for event in told if isinstance(event, EpochEnded) and event.validation] == [14, 21]
+
+
+def test_what_is_due_happens_as_often_as_asked_and_at_the_end() -> None:
+    plan = Plan(50, 8, 3, 0)
+    assert [step for step in range(1, 22) if is_due(0, step, plan)] == [21]
+    assert [step for step in range(1, 22) if is_due(1, step, plan)] == [7, 14, 21]
+    assert len([step for step in range(1, 22) if is_due(0.1, step, plan)]) == 21
+
+
+class _TwoLayers(nn.Sequential):
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+
+def test_at_first_only_the_head_learns() -> None:
+    task = _task(_TwoLayers(), tune="full", freeze_epochs=2)
+    task.head = task.module[2]  # type: ignore[index]
+    before = {name: value.clone() for name, value in task.module.state_dict().items()}
+    for event in train(task, _state(task)):
+        if isinstance(event, EpochEnded):
+            moved = {name for name, value in task.module.state_dict().items() if not torch.equal(value, before[name])}
+            if event.epoch <= 2:
+                assert moved == {"2.weight", "2.bias"}
+    assert moved == set(before)
+
+
+def test_the_averaged_weights_are_validated_and_the_others_are_trained_on() -> None:
+    plain, averaged = _task(), _task(ema=0.9)
+    list(train(plain, _state(plain)))
+    state = _state(averaged)
+    told = list(train(averaged, state))
+    assert torch.equal(_weights(plain), _weights(averaged)), "the average does not change the training"
+    assert state.average is not None
+    mean = state.average.mean["weight"]
+    assert not torch.equal(mean, averaged.module.weight)  # type: ignore[arg-type]
+    with state.average.applied():
+        assert torch.equal(averaged.module.weight, mean)  # type: ignore[arg-type]
+    assert torch.equal(_weights(plain), _weights(averaged))
+    assert isinstance(told[-1], EpochEnded)
 
 
 def test_a_loss_that_is_not_finite_ends_it_with_advice() -> None:
     task = _task(optimizer="sgd", learning_rate=1e38)
     with pytest.raises(TrainingFailed, match="not a finite number") as caught:
-        list(train(task, State(make_optimizer(task.spec, task.module))))
+        list(train(task, _state(task)))
     assert "--learning-rate" in caught.value.remedy
 
 
-class _Full(Features):
-    """Runs out of memory at the third batch."""
+class _Wide(nn.Module):
+    """Takes 100 MB for every picture of a pass, for as long as gradients may need it."""
 
-    batches = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(4, 2)
 
-    def logits(self, batch: Tensor, random: torch.Generator | None) -> Tensor:
-        self.batches += 1
-        if self.batches == 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().logits(batch, random)
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return self.line(x)
+        wide = self.line(x)[:, :, None] * torch.ones(12_500_000)
+        return wide[:, :, :2].sum(2) / 2
 
 
-def test_out_of_memory_ends_it_with_advice() -> None:
-    task = _task()
-    task.train = _Full(torch.zeros(1, 50, 4), torch.zeros(50, dtype=torch.long), task.module, CPU)
-    with pytest.raises(TrainingFailed, match="out of memory at step 3") as caught:
-        list(train(task, State(make_optimizer(task.spec, task.module))))
-    assert "smaller batch than 8" in caught.value.remedy
+def _within(num_bytes: int, batch_size: int) -> list[str]:
+    """Train within so much more memory than this process has now; what happened, in words."""
+    task = _task(_Wide(), batch_size=batch_size, epochs=1)
+    state = _state(task)
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel's
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, used + num_bytes))
+    told = []
+    try:
+        for event in train(task, state):
+            if isinstance(event, Halved):
+                told.append(f"halved to {event.micro_batch} after step {event.step}")
+            if isinstance(event, EpochEnded):
+                told.append(f"done after step {event.step}")
+    except TrainingFailed as error:
+        told.append(str(error))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "expected"),
+    [
+        (800, ["halved to 4 after step 0", "halved to 2 after step 0", "done after step 7"]),
+        (100, ["halved to 4 after step 0", "halved to 2 after step 0", "halved to 1 after step 0", "out of memory"]),
+    ],
+)
+def test_out_of_memory_halves_the_passes_and_does_the_step_again(megabytes: int, expected: list[str]) -> None:
+    """For real: the kernel refuses memory to a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        told = pool.apply(_within, (megabytes * 2**20, 8))
+    assert len(told) == len(expected), told
+    assert all(part in line for part, line in zip(expected, told, strict=True)), told
 
 
 class _Gone(Features):
@@ -103,25 +209,6 @@ class _Gone(Features):
 
 def test_the_loaders_error_is_not_swallowed() -> None:
     task = _task()
-    task.train = _Gone(torch.zeros(1, 50, 4), torch.zeros(50, dtype=torch.long), task.module, CPU)
+    task.train = _Gone(torch.zeros(1, 50, 4), torch.zeros(50, dtype=torch.long), CPU)
     with pytest.raises(OSError, match="disk gone"):
-        list(train(task, State(make_optimizer(task.spec, task.module))))
-
-
-def test_auxiliary_heads_count_as_in_the_paper() -> None:
-    from vizsla.networks.classic import WithAuxiliary
-
-    logits, extra, labels = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
-    plain, _ = loss_of(logits, labels, 0.0)
-    more, main = loss_of(WithAuxiliary(logits, (extra, extra)), labels, 0.0)
-    aside, _ = loss_of(extra, labels, 0.0)
-    assert float(more) == pytest.approx(float(plain + 0.6 * aside), rel=1e-5)
-    assert torch.equal(main, logits)
-
-
-def test_biases_and_norms_are_not_decayed() -> None:
-    network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    spec = TrainingSpec(tune="scratch", weight_decay=0.5).resolved(has_weights=False)
-    decayed, plain = make_optimizer(spec, network).param_groups
-    assert (decayed["weight_decay"], len(decayed["params"])) == (0.5, 1)
-    assert (plain["weight_decay"], len(plain["params"])) == (0.0, 3)
+        list(train(task, _state(task)))
