@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +14,17 @@ from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput, VizslaError
-from vizsla.events import Event
+from vizsla.events import Event, now
 from vizsla.jobs import launch
 from vizsla.networks import own
 from vizsla.store.queries import Entry
-from vizsla.training import run
+from vizsla.training import rates, run
+from vizsla.training.rates import Rates
 from vizsla.training.run import Progress, Run
 from vizsla.training.spec import TrainingSpec
 
 WORKER = "vizsla.training.worker"
+FINDER = "vizsla.training.finder"
 PREVIEW_WORKER = "vizsla.training.preview"
 
 
@@ -56,9 +60,7 @@ def start(
     """
     spec = spec or TrainingSpec()
     parent = ws.store.find(dataset, "dataset")
-    dataset_folder = ws.folder("dataset", parent.id)
-    if not (dataset_folder / workspace.FINAL_FILE["dataset"]).exists():
-        raise InvalidInput(f"The dataset {parent.name!r} is not finished.", remedy="Wait until it is built.")
+    dataset_folder = _finished_dataset(ws, parent.id)
     own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
     name = name or ws.store.free_name("run", f"{parent.name}-{own.title(spec.net).removesuffix(own.SUFFIX)}")
     with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
@@ -73,6 +75,47 @@ def start(
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         launch.run(WORKER, claim.folder, claim.lock, on_event)
     return get(ws, claim.entry.id)
+
+
+def find_rate(
+    ws: Workspace,
+    dataset: str,
+    spec: TrainingSpec | None = None,
+    *,
+    out: Path | None = None,
+    on_event: Callable[[Event], None] = ignore_event,
+) -> Rates:
+    """The learning rate that a network learns fastest with on a dataset: by a short training with a rising rate.
+
+    Args:
+        out: folder for `rates.json` and the chart `rates.png`; it is made if need be.
+        on_event: told everything that happens, as it happens.
+
+    Raises:
+        VizslaError: what would also refuse the training, or a loss that was never finite.
+    """
+    spec = spec or TrainingSpec()
+    dataset_folder = _finished_dataset(ws, dataset)
+    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    (ws.root / "cache").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ws.root / "cache", prefix="rates-") as name:
+        folder = Path(name)
+        request = run.Request(
+            id="rates",
+            name="rates",
+            created_at=now(),
+            dataset_folder=dataset_folder,
+            spec=spec,
+            network_file=own.keep(own_network, folder) if own_network else None,
+        )
+        files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
+        with files.Lock(folder) as lock:
+            launch.run_whole(FINDER, folder, lock, on_event)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            for result in (rates.FOUND, rates.CHART):
+                shutil.copyfile(folder / result, out / result)
+        return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
 
 
 def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:
@@ -245,6 +288,14 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
     return workspace.delete(ws, "run", reference)
+
+
+def _finished_dataset(ws: Workspace, reference: str) -> Path:
+    found = ws.store.find(reference, "dataset")
+    folder = ws.folder("dataset", found.id)
+    if not (folder / workspace.FINAL_FILE["dataset"]).exists():
+        raise InvalidInput(f"The dataset {found.name!r} is not finished.", remedy="Wait until it is built.")
+    return folder
 
 
 def _status(folder: Path) -> RunStatus:

@@ -18,6 +18,7 @@ from vizsla.training.spec import GROUPS, TrainingSpec
 app = App(name="run", help="List, show, follow, resume, extend, clone, rename, stop and delete runs.")
 app.command("vizsla.cli.follow:follow", name="follow", help="Watch a run from another terminal until it ends.")
 app.command("vizsla.cli.preview:preview", name="preview", help="Show what a training would be, before it begins.")
+app.command("vizsla.cli.find_rate:find_rate", name="find-rate", help="Find the learning rate to begin with.")
 
 EXIT_STOPPED = 130
 EPOCHS_SHOWN = 30

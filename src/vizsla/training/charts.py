@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,13 +30,20 @@ class Tile(NamedTuple):
 
 
 def curve(
-    points: Sequence[Point], *, title: str, subtitle: str, x_name: str, mark: tuple[float, str] | None
+    points: Sequence[Point],
+    *,
+    title: str,
+    subtitle: str,
+    x_name: str,
+    mark: tuple[float, str] | None,
+    x_text: Callable[[float], str] | None = None,
 ) -> Image.Image:
     """A chart of `points`, 1600 x 900 px, with zero on both axes.
 
     Args:
         points: in the order of x, none of them negative.
         mark: a place on the x axis, and what is there.
+        x_text: what a tick of the x axis says; by default the number.
     """
     width, height = 1600, 900
     image = Image.new("RGB", (width * FINER, height * FINER), PAPER)
@@ -55,12 +62,12 @@ def curve(
     draw.text((left * FINER, 90 * FINER), subtitle, FAINT, font)
     for y in y_ticks:
         draw.line([place(0, y), place(x_end, y)], GRID, FINER * 2)
-        x_text, y_text = place(0, y)
-        draw.text((x_text - 16 * FINER, y_text), number(y), INK, font, anchor="rm")
+        x_place, y_place = place(0, y)
+        draw.text((x_place - 16 * FINER, y_place), number(y), INK, font, anchor="rm")
     for x in (tick for tick in x_ticks if tick <= x_end * 1.0001):
-        x_text, y_text = place(x, 0)
-        draw.line([(x_text, y_text), (x_text, y_text + 10 * FINER)], INK, FINER * 2)
-        draw.text((x_text, y_text + 18 * FINER), number(x), INK, font, anchor="ma")
+        x_place, y_place = place(x, 0)
+        draw.line([(x_place, y_place), (x_place, y_place + 10 * FINER)], INK, FINER * 2)
+        draw.text((x_place, y_place + 18 * FINER), (x_text or number)(x), INK, font, anchor="ma")
     draw.text(((left + right) / 2 * FINER, (bottom + 62) * FINER), x_name, FAINT, font, anchor="ma")
     if mark is not None:
         _mark(draw, place(mark[0], 0), place(mark[0], y_end), mark[1])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -113,6 +113,9 @@ class Task:
     device: torch.device
     arithmetic: Arithmetic
     group: Group = field(default_factory=Group)
+    rate: Callable[[float], float] | None = None
+    """the learning rate by how much of the training is done, 0 to 1; None: that of the spec"""
+    report_every: int = REPORT_EVERY
 
     @property
     def synced_every(self) -> int:
@@ -210,12 +213,13 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
             positions, batch = next(batches)
             waited = time.perf_counter() - asked
             num = next(sizes)
-            rate = learning_rate(task.spec, (state.step + 0.5) / plan.total_steps)
+            progress = (state.step + 0.5) / plan.total_steps
+            rate = task.rate(progress) if task.rate else learning_rate(task.spec, progress)
             while not stepper.step(batch, positions, num, rate):
                 yield Halved(state.step, state.micro_batch)
             meter.add(num, waited)
             epoch, left = divmod(state.step, plan.steps_per_epoch)
-            report = state.step % REPORT_EVERY == 0 or left == 0
+            report = state.step % task.report_every == 0 or left == 0
             validates = task.validates(state.step)
             synced = report or validates or state.step % task.synced_every == 0
             if synced:

@@ -62,11 +62,8 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
     size, channels = _input_size(spec, dataset), dataset.preprocess.channels
     torch.manual_seed(spec.seed)  # the initial weights
     network = catalogue.build(request.net, num_classes=len(dataset.labels), in_channels=channels, size=size)
+    _require_head(spec, network, size, channels)
     found = None
-    if spec.tune == "head":
-        _require_head(network, size, channels)
-    if spec.freeze_epochs:
-        head_of(network)
     if spec.tune != "scratch":
         found = weights.find(request.net, spec.weights, announce=announce)
         _clear_classifier(network)
@@ -75,10 +72,9 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
     train, val = _splits(request.dataset_folder, dataset)
     plan = plan_of(spec, train)
     _require_shares(spec, plan, devices[rank])
-    trial = arithmetic.Trial(
-        network, size, channels, spec, devices[rank], -(-(spec.batch_size or 1) // len(devices)),
-        plan.num_pictures * plan.epochs,
-    )  # fmt: skip
+    batch_size = -(-(spec.batch_size or 1) // len(devices))
+    num_passes = plan.num_pictures * plan.epochs
+    trial = arithmetic.Trial(network, size, channels, spec, devices[rank], batch_size, num_passes)
     run = Run(
         id=request.id,
         name=request.name,
@@ -141,8 +137,13 @@ def classifier_of(run: Run, network: torch.nn.Module, folder: Path | None = None
     size = (run.input.height, run.input.width)
     classifier = Classifier(network, size=size, mean=run.input.mean, std=run.input.std)
     if run.input.mean_picture and folder is not None:
-        classifier.mean = torch.from_numpy(np.load(folder / MEAN_PICTURE, allow_pickle=False))[None]
+        classifier.mean = mean_picture(folder)
     return classifier
+
+
+def mean_picture(folder: Path) -> torch.Tensor:
+    """What a run subtracts from every picture: float32 (1, C, h, w) in 0..1."""
+    return torch.from_numpy(np.load(folder / MEAN_PICTURE, allow_pickle=False))[None]
 
 
 def head_of(network: torch.nn.Module) -> torch.nn.Module:
@@ -201,10 +202,13 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _require_head(network: torch.nn.Module, size: tuple[int, int], channels: int) -> None:
-    """Raise `InvalidInput` unless the network's last layer can be trained alone."""
-    with catalogue.evaluating(network):
-        catalogue.features(network, torch.zeros(2, channels, *size))
+def _require_head(spec: TrainingSpec, network: torch.nn.Module, size: tuple[int, int], channels: int) -> None:
+    """Raise `InvalidInput` unless the network's last layer can be trained alone, where that is asked for."""
+    if spec.tune == "head":
+        with catalogue.evaluating(network):
+            catalogue.features(network, torch.zeros(2, channels, *size))
+    if spec.freeze_epochs:
+        head_of(network)
 
 
 def _clear_classifier(network: torch.nn.Module) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from vizsla import files, work
@@ -79,11 +78,8 @@ def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request, rank: 
     prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json", rank=rank)
     run = prepared.run
     if run.input.mean_picture:
-        mean = _mean_picture(request.dataset_folder, (run.input.height, run.input.width))
-        with files.atomic(folder / MEAN_PICTURE) as temporary, temporary.open("wb") as file:
-            np.save(file, mean)
-        prepared.classifier.mean.data = torch.from_numpy(mean)[None]
-    state = _place(prepared)
+        keep_mean_picture(prepared, request.dataset_folder, folder)
+    state = place(prepared)
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
     for text in run.spec.unused():
         log.notice(text)
@@ -100,7 +96,7 @@ def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request, rank: 
 def resume(folder: Path, log: EventLog | None, stop: work.Stop, request: Request, rank: int = 0) -> Sitting:
     """The sitting of a run that was begun, from its last checkpoint."""
     prepared = setup.again(open_run(folder), folder, request, rank=rank)
-    state = _place(prepared)
+    state = place(prepared)
     position = checkpoint.load(find_checkpoint(folder, "last").folder, prepared.classifier.network, state)
     if request.micro_batch:
         state.micro_batch = request.micro_batch
@@ -122,22 +118,25 @@ def attend(sitting: Sitting) -> str:
         )
     outcome = "failed"
     try:
-        outcome = _train(sitting, _task(sitting))
+        outcome = _train(sitting, task_of(sitting))
     finally:
         if sitting.boards is not None:
             sitting.boards.close(outcome)
     return outcome
 
 
-def _mean_picture(dataset_folder: Path, size: tuple[int, int]) -> np.ndarray:
-    """float32 (C, height, width) in 0..1: the middle of the mean of the training pictures."""
+def keep_mean_picture(prepared: setup.Prepared, dataset_folder: Path, folder: Path) -> None:
+    """Keep the middle of the mean of the training pictures with the run, float32 (C, h, w) in 0..1, and subtract it."""
     mean = np.load(dataset_folder / "mean.npy", allow_pickle=False)
-    top, left = (mean.shape[0] - size[0]) // 2, (mean.shape[1] - size[1]) // 2
-    middle = mean[top : top + size[0], left : left + size[1]] / 255
-    return np.ascontiguousarray(middle.transpose(2, 0, 1), dtype=np.float32)
+    height, width = prepared.run.input.height, prepared.run.input.width
+    top, left = (mean.shape[0] - height) // 2, (mean.shape[1] - width) // 2
+    middle = mean[top : top + height, left : left + width].transpose(2, 0, 1) / 255
+    with files.atomic(folder / MEAN_PICTURE) as temporary, temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(middle, dtype=np.float32))
+    prepared.classifier.mean = setup.mean_picture(folder)
 
 
-def _place(prepared: setup.Prepared) -> State:
+def place(prepared: setup.Prepared) -> State:
     """Put the classifier on its device, freeze what is never trained, and make what the training needs beside it."""
     run, device = prepared.run, prepared.device
     prepared.classifier.to(device)
@@ -160,7 +159,8 @@ def _module(prepared: setup.Prepared) -> nn.Module:
     return network if prepared.run.spec.tune != "head" else setup.head_of(network)
 
 
-def _task(sitting: Sitting) -> Task:
+def task_of(sitting: Sitting) -> Task:
+    """What the loop of a sitting trains. For a head alone, the features of all pictures are computed here."""
     prepared = sitting.prepared
     spec, arithmetic = prepared.run.spec, prepared.run.arithmetic
     module = _module(prepared)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vizsla.training import checkpoint
-from vizsla.training.checkpoint import Best, Position
 from vizsla.training.average import Average
+from vizsla.training.checkpoint import Best, Position
 from vizsla.training.loop import State
 from vizsla.training.optimizers import make_optimizer
 from vizsla.training.run import checkpoints, find_checkpoint

@@ -1,0 +1,111 @@
+"""The range test of Smith (2017, "Cyclical Learning Rates"): which learning rate a network learns fastest with.
+
+Started as `python -m vizsla.training.finder FOLDER` on a folder with `request.json`; leaves `rates.json` and
+`rates.png` there. Nothing of the training is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vizsla import files, records, work
+from vizsla.errors import TrainingFailed
+from vizsla.events import EventLog
+from vizsla.training import charts, setup
+from vizsla.training.checkpoint import Position
+from vizsla.training.loop import Stepped, Task, train
+from vizsla.training.rates import CHART, FOUND, Point, Rates
+from vizsla.training.run import Request
+from vizsla.training.sitting import Sitting, keep_mean_picture, place, task_of
+
+LOWEST, HIGHEST = 1e-7, 10.0
+STEPS = 120
+# Losses jump from step to step; what counts is their running mean.
+SMOOTHING = 0.9
+# A loss so many times the best one will not come down again.
+DIVERGED = 3.0
+
+
+def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
+    """Raise the learning rate from step to step until the loss grows, and write down both."""
+    request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json")
+    if prepared.run.input.mean_picture:
+        keep_mean_picture(prepared, request.dataset_folder, folder)
+    state = place(prepared)
+    sitting = Sitting(folder, log, stop, prepared, state, Position(step=0, elapsed_s=0.0))
+    found = _climb(sitting, task_of(sitting))
+    files.write_json(folder / FOUND, found.model_dump(mode="json"))
+    points = [(math.log10(point.rate / LOWEST), point.loss) for point in found.points]
+    mark = (math.log10(found.suggested / LOWEST), f"{found.suggested:.1e}")
+    chart = charts.curve(
+        points,
+        title="Loss by learning rate",
+        subtitle=f"{found.network} on {found.dataset}, train split, {found.num_pictures:,} pictures seen",
+        x_name="learning rate",
+        x_text=lambda power: f"{LOWEST * 10**power:.0e}",
+        mark=mark,
+    )
+    with files.atomic(folder / CHART) as temporary:
+        chart.save(temporary, "PNG")
+    return "done"
+
+
+def _climb(sitting: Sitting, task: Task) -> Rates:
+    plan = task.plan
+    epochs = math.ceil(STEPS / plan.steps_per_epoch)
+    task = replace(
+        task,
+        plan=plan._replace(epochs=epochs),
+        val=None,
+        rate=lambda progress: _rate(progress * epochs * plan.steps_per_epoch / STEPS),
+        report_every=1,
+    )
+    points: list[Point] = []
+    mean, loop = 0.0, train(task, sitting.state)
+    try:
+        for event in loop:
+            if not isinstance(event, Stepped) or event.loss is None:
+                continue
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * event.loss
+            smooth = mean / (1 - SMOOTHING**event.step)
+            points.append(Point(rate=event.learning_rate, loss=smooth))
+            sitting.stop.check()
+            sitting.write("progress", stage="learning rates", done=event.step, total=STEPS)
+            if event.step >= STEPS or smooth > DIVERGED * min(point.loss for point in points):
+                break
+    except TrainingFailed:  # the loss is not finite any more: this is as far as it goes
+        if len(points) < STEPS // 4:
+            raise
+    finally:
+        loop.close()
+    sitting.write("progress", stage="learning rates", done=STEPS, total=STEPS)
+    run = sitting.prepared.run
+    return Rates(
+        network=run.network,
+        dataset=run.dataset.name,
+        points=points,
+        suggested=suggest(points),
+        num_pictures=min(len(points), plan.total_steps) * plan.step_size,
+    )
+
+
+def _rate(progress: float) -> float:
+    return float(LOWEST * (HIGHEST / LOWEST) ** progress)
+
+
+def suggest(points: list[Point]) -> float:
+    """The rate at which the loss falls most steeply, before it is at its lowest."""
+    losses = np.array([point.loss for point in points])
+    lowest = max(int(losses.argmin()), 2)
+    slope = np.gradient(losses[: lowest + 1])
+    return float(points[int(slope.argmin())].rate)
+
+
+if __name__ == "__main__":
+    sys.exit(work.main(do, stop_at_once=False))
