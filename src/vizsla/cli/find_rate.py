@@ -39,7 +39,7 @@ def find_rate(
         return
     best = min(found.points, key=lambda point: point.loss)
     pairs: list[tuple[str, object]] = [
-        ("loss falls fastest at", f"{found.suggested:.1e}"),
+        ("loss is half way down at", f"{found.suggested:.1e}"),
         ("loss is lowest at", f"{best.rate:.1e} ({best.loss:.3f}, on {found.num_pictures:,} pictures of train)"),
     ]
     if folder is not None:

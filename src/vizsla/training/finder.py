@@ -25,10 +25,12 @@ from vizsla.training.sitting import Sitting, keep_mean_picture, place, task_of
 
 LOWEST, HIGHEST = 1e-7, 10.0
 STEPS = 120
-# Losses jump from step to step; what counts is their running mean.
-SMOOTHING = 0.9
+# Losses jump from step to step; what counts is their mean over so many steps.
+WINDOW = 15
 # A loss so many times the best one will not come down again.
 DIVERGED = 3.0
+# A fall by less than this share of the loss is chance.
+LEAST_FALL = 0.05
 
 
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
@@ -66,21 +68,22 @@ def _climb(sitting: Sitting, task: Task) -> Rates:
         rate=lambda progress: _rate(progress * epochs * plan.steps_per_epoch / STEPS),
         report_every=1,
     )
-    points: list[Point] = []
-    mean, loop = 0.0, train(task, sitting.state)
+    rates: list[float] = []
+    losses: list[float] = []
+    loop = train(task, sitting.state)
     try:
         for event in loop:
             if not isinstance(event, Stepped) or event.loss is None:
                 continue
-            mean = SMOOTHING * mean + (1 - SMOOTHING) * event.loss
-            smooth = mean / (1 - SMOOTHING**event.step)
-            points.append(Point(rate=event.learning_rate, loss=smooth))
+            rates.append(event.learning_rate)
+            losses.append(event.loss)
             sitting.stop.check()
             sitting.write("progress", stage="learning rates", done=event.step, total=STEPS)
-            if event.step >= STEPS or smooth > DIVERGED * min(point.loss for point in points):
+            means = smoothed(losses)
+            if event.step >= STEPS or means[-1] > DIVERGED * min(means):
                 break
     except TrainingFailed:  # the loss is not finite any more: this is as far as it goes
-        if len(points) < STEPS // 4:
+        if len(losses) < 2 * WINDOW:
             raise
     finally:
         loop.close()
@@ -89,9 +92,9 @@ def _climb(sitting: Sitting, task: Task) -> Rates:
     return Rates(
         network=run.network,
         dataset=run.dataset.name,
-        points=points,
-        suggested=suggest(points),
-        num_pictures=min(len(points), plan.total_steps) * plan.step_size,
+        points=[Point(rate=rate, loss=loss) for rate, loss in zip(rates, smoothed(losses), strict=True)],
+        suggested=suggest(rates, losses),
+        num_pictures=len(losses) * plan.step_size,
     )
 
 
@@ -99,12 +102,31 @@ def _rate(progress: float) -> float:
     return float(LOWEST * (HIGHEST / LOWEST) ** progress)
 
 
-def suggest(points: list[Point]) -> float:
-    """The rate at which the loss falls most steeply, before it is at its lowest."""
-    losses = np.array([point.loss for point in points])
-    lowest = max(int(losses.argmin()), 2)
-    slope = np.gradient(losses[: lowest + 1])
-    return float(points[int(slope.argmin())].rate)
+def smoothed(losses: list[float]) -> list[float]:
+    """The mean of each loss and its neighbours, of as many on both sides as there are up to half a window."""
+    sums = np.concatenate([[0.0], np.cumsum(losses)])
+    places = np.arange(len(losses))
+    reach = np.minimum(WINDOW // 2, np.minimum(places, places[::-1]))
+    return ((sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)).tolist()
+
+
+def suggest(rates: list[float], losses: list[float]) -> float:
+    """The rate at which the loss is half way down from where it began to where it is lowest.
+
+    That is about where it falls most steeply, but does not jump with the noise of single steps.
+
+    Raises:
+        TrainingFailed: the loss did not fall.
+    """
+    means = np.array(smoothed(losses))
+    start, lowest = float(np.mean(losses[:WINDOW])), int(means.argmin())
+    if means[lowest] > (1 - LEAST_FALL) * start:
+        raise TrainingFailed(
+            f"The loss did not fall at any learning rate from {rates[0]:.0e} to {rates[-1]:.0e}.",
+            remedy="Try another --optimizer, or look whether the labels fit the pictures.",
+        )
+    above = np.flatnonzero(means[:lowest] > (start + means[lowest]) / 2)
+    return float(rates[above[-1] if len(above) else 0])
 
 
 if __name__ == "__main__":

@@ -27,5 +27,5 @@ class Rates(BaseModel):
     network: str
     dataset: str
     points: list[Point]
-    suggested: float = Field(description="where the loss falls most steeply")
+    suggested: float = Field(description="where the loss is half way down to its lowest")
     num_pictures: int = Field(description="pictures of the train split seen, with repetitions")

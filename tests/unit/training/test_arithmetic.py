@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vizsla.errors import Unavailable
+from vizsla.networks import catalogue
+from vizsla.training import arithmetic
+from vizsla.training.arithmetic import Trial, choose, choose_devices
+from vizsla.training.spec import TrainingSpec
+
+CPU = torch.device("cpu")
+
+
+def _trial(num_passes: int = 1000, **settings: Any) -> Trial:
+    torch.manual_seed(0)
+    network = catalogue.build("test_resnet", num_classes=2, in_channels=3, size=(32, 32))
+    spec = TrainingSpec(**{"tune": "scratch", **settings}).resolved(has_weights=False)
+    return Trial(network, (32, 32), 3, spec, CPU, 4, num_passes)
+
+
+def test_the_fastest_is_taken_and_kept(tmp_path: Path) -> None:
+    cache = tmp_path / "cache" / "arithmetic.json"
+    trial = _trial()
+    before = {name: value.clone() for name, value in trial.network.state_dict().items()}
+    found = choose(trial, cache)
+    assert set(found.measured) >= {"fp32, channels-last", "fp32, channels-first"}
+    assert all(speed > 0 for speed in found.measured.values())
+    layout = "channels-last" if found.channels_last else "channels-first"
+    exact = max(speed for name, speed in found.measured.items() if name.startswith("fp32"))
+    chosen = found.measured[f"{found.precision}, {layout}"]
+    assert chosen >= exact if found.precision == "fp32" else chosen > arithmetic.WORTH_ROUNDING * exact
+    assert choose(trial, cache) == found
+    after = trial.network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items()), "measuring changes nothing"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_format_that_was_asked_for_is_taken(tmp_path: Path, precision: str) -> None:
+    found = choose(_trial(precision=precision), tmp_path / "cache" / "a.json")
+    assert found.precision == precision
+    assert {name.split(",")[0] for name in found.measured} == {precision}
+
+
+def test_compilation_is_tried_only_where_it_can_pay(tmp_path: Path) -> None:
+    assert not choose(_trial(), tmp_path / "cache" / "a.json").compiled
+    assert choose(_trial(compile="on"), tmp_path / "cache" / "a.json").compiled
+
+
+def test_a_head_alone_is_measured_by_passes_and_has_no_fused_optimiser(tmp_path: Path) -> None:
+    assert not choose(_trial(tune="head"), tmp_path / "cache" / "a.json").fused
+
+
+def test_devices() -> None:
+    assert choose_devices("cpu", 2) == [CPU, CPU]
+    if torch.cuda.device_count() == 0:
+        assert choose_devices("auto", 1) == [CPU]
+        for wanted in ("cuda", "cuda:1", "cuda:0,1"):
+            with pytest.raises(Unavailable, match="0 were found"):
+                choose_devices(wanted, 1)
