@@ -24,4 +24,6 @@ set -x
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"
 "$venv/bin/lint-imports"
-"$venv/bin/python" -m pytest "$@"
+# One worker a core; what they start computes on one thread each, or they would hold each other up.
+export OMP_NUM_THREADS=1
+"$venv/bin/python" -m pytest -n auto --dist loadfile "$@"

@@ -52,6 +52,8 @@ def join(folder: Path, rank: int, world: int, device: torch.device) -> Group:
     """Meet the other processes of a run by a file in its folder: no port that another program could hold."""
     # The processes are on one machine. Without this, gloo asks a name server who this machine is.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # NCCL takes the current one for its own memory
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store = dist.FileStore(str(folder / RENDEZVOUS), world)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
