@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.api.workspace import Workspace
@@ -59,9 +61,21 @@ def start(
         VizslaError: the run was refused (then nothing is left of it) or failed (then it is kept, with its reason).
     """
     spec = spec or TrainingSpec()
+    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    return _start(ws, dataset, spec, name=name, own_network=own_network, on_event=on_event)
+
+
+def _start(
+    ws: Workspace,
+    dataset: str,
+    spec: TrainingSpec,
+    *,
+    name: str | None,
+    own_network: Path | None,
+    on_event: Callable[[Event], None],
+) -> RunStatus:
     parent = ws.store.find(dataset, "dataset")
     dataset_folder = _finished_dataset(ws, parent.id)
-    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
     name = name or ws.store.free_name("run", f"{parent.name}-{own.title(spec.net).removesuffix(own.SUFFIX)}")
     with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
         request = run.Request(
@@ -74,6 +88,8 @@ def start(
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         launch.run(WORKER, claim.folder, claim.lock, on_event)
+        if not (claim.folder / workspace.FINAL_FILE["run"]).exists():
+            raise KeyboardInterrupt  # stopped before it was accepted: nothing is left of it
     return get(ws, claim.entry.id)
 
 
@@ -156,6 +172,7 @@ def resume(
         Conflict: the run is done, or is running.
         VizslaError: what it failed with this time.
     """
+    _check_device(device)
     entry = ws.store.find(reference, "run")
     folder = ws.folder("run", entry.id)
     with files.Lock(folder) as lock:
@@ -189,10 +206,21 @@ def extend(
     """
     if epochs < 1:
         raise InvalidInput(f"A run is extended by one epoch or more, not by {epochs}.", where="epochs")
+    _check_device(device)
     folder = ws.folder("run", ws.store.find(reference, "run").id)
     with files.Lock(folder) as lock:
         run.extend(folder, epochs)
         return _go_on(ws, folder, lock, device, on_event)
+
+
+def _check_device(device: str | None) -> None:
+    """Raise `InvalidInput` unless this is how devices are named; before anything of the run is changed."""
+    try:
+        TrainingSpec(device=device or "auto")
+    except ValidationError:
+        raise InvalidInput(
+            f"{device!r} is not a device.", where="device", remedy="Use auto, cpu, cuda, cuda:N or cuda:N,M."
+        ) from None
 
 
 def _go_on(
@@ -221,11 +249,18 @@ def clone(
 ) -> RunStatus:
     """Train anew on the dataset of a run and wait for the end, as `start` does.
 
+    A network of the user's own is the run's copy of it, whatever its file holds now.
+
     Args:
         spec: the settings; by default those that the run was asked for.
     """
-    first = get(ws, reference).run
-    return start(ws, first.dataset.id, spec or first.asked, name=name, on_event=on_event)
+    status = get(ws, reference)
+    first = status.run
+    spec = spec or first.asked
+    if spec.net != first.asked.net or first.network_sha256 is None:
+        return start(ws, first.dataset.id, spec, name=name, on_event=on_event)
+    copy = Path(first.net(status.folder))
+    return _start(ws, first.dataset.id, spec, name=name, own_network=copy, on_event=on_event)
 
 
 def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> RunStatus:

@@ -61,7 +61,7 @@ def open_workspace(root: Path) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, "examples", NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
+    ours = {DATABASE, "cache", "examples", NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
     if root.is_dir() and not (root / DATABASE).exists():
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(DATABASE))
         if foreign:

@@ -113,7 +113,7 @@ def epoch_line(event: dict[str, Any], epochs: int) -> str:
     """One line about an epoch, with the accuracy on the validation split, its interval and number of pictures."""
     start = f"{event['epoch']:>{len(str(epochs))}}/{epochs}  train loss {event['train_loss']:.3f}"
     if not event["val_accuracy"]:
-        return f"{start}  [dim]no val pictures[/]"
-    best = "  [green]best[/]" if event["best_epoch"] == event["epoch"] else ""
+        return f"{start}  [dim]{'not validated' if event['num_val'] else 'no val pictures'}[/]"
+    best = "  [green]best[/]" if event["best_step"] == event["step"] else ""
     accuracy = f"val accuracy {percent(event['val_accuracy'])}, n {event['val_accuracy']['num_pictures']:,}"
     return f"{start}  {accuracy}{best}"

@@ -263,7 +263,7 @@ def _suggest(run: Run) -> None:
 def _row(status: RunStatus) -> tuple[object, ...]:
     run, progress = status.run, status.progress
     last = progress.last_epoch
-    accuracy = percent(last["val_accuracy"]) if last and last["val_accuracy"] else "–"
+    accuracy = percent(progress.last_validation["val_accuracy"]) if progress.last_validation else "–"
     return (
         safe(run.name),
         run.id,

@@ -113,7 +113,7 @@ def load(path: Path) -> Callable[..., Any]:
     if not path.is_file():
         raise NotFound("There is no such file.", where=str(path), remedy="Check --net.")
     # Compiled here, not imported: Python would rather run a stale or foreign __pycache__ than the text.
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     module = ModuleType(f"vizsla_network_{hashlib.sha256(text.encode()).hexdigest()[:16]}")
     module.__file__ = str(path)
     linecache.checkcache(str(path))

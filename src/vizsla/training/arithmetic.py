@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vizsla import files
-from vizsla.errors import InvalidInput, Unavailable
+from vizsla.errors import InvalidInput, Unavailable, VizslaError
 from vizsla.training.optimizers import FUSED, make_optimizer
 from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
@@ -74,13 +76,15 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
         cache: JSON file that keeps what was found on this machine.
     """
     key = _key(trial)
-    kept = _kept(cache)
-    if key not in kept:
-        found = _measure(trial)
+    kept = _kept(cache).get(key)
+    if kept is not None:
+        return kept
+    found = _measure(trial)
+    every = {**_kept(cache), key: found}
+    with contextlib.suppress(OSError, VizslaError):  # what cannot be kept is measured again
         cache.parent.mkdir(exist_ok=True)
-        files.write_json(cache, {**_kept(cache), key: found.model_dump()})
-        return found
-    return Arithmetic(**kept[key])
+        files.write_json(cache, {name: one.model_dump() for name, one in every.items()})
+    return found
 
 
 def _measure(trial: Trial) -> Arithmetic:
@@ -92,17 +96,21 @@ def _measure(trial: Trial) -> Arithmetic:
         for channels_last in (True, False):
             candidate = Arithmetic(precision=precision, channels_last=channels_last, reason="")
             speed = _speed(trial, candidate, at_least=max(speeds.values(), default=0.0) / 2)
-            speeds[_name(candidate)] = round(speed, 1)
+            speeds[_name(candidate)] = speed
             handicap = WORTH_ROUNDING if best and best.precision != precision else 1.0
             if best is None or speed > handicap * speeds[_name(best)]:
                 best = candidate
     assert best is not None, "there is a format"
+    if speeds[_name(best)] == 0.0 and trial.batch_size > 1:  # the training will find out how much fits
+        return _measure(trial._replace(batch_size=trial.batch_size // 2))
     best = _with_compilation(trial, best, speeds)
     fused = spec.tune != "head" and _fused_is_faster(trial)
     plain = best.model_copy(update={"compiled": False})
     speed = speeds.get(_name(best), speeds[_name(plain)])
     reason = f"fastest of {len(speeds)} that were timed: {speed:,.0f} pictures/s"
-    return best.model_copy(update={"fused": fused, "reason": reason, "measured": speeds})
+    return best.model_copy(
+        update={"fused": fused, "reason": reason, "measured": {name: round(found, 1) for name, found in speeds.items()}}
+    )
 
 
 def _formats(device: torch.device) -> list[str]:
@@ -119,13 +127,13 @@ def _with_compilation(trial: Trial, best: Arithmetic, speeds: dict[str, float]) 
     compiled = best.model_copy(update={"compiled": True})
     if spec.compile == "on":
         return compiled
-    if spec.compile == "off" or trial.num_passes / speeds[_name(best)] < WORTH_COMPILING_S:
+    if spec.compile == "off" or trial.num_passes < WORTH_COMPILING_S * speeds[_name(best)]:
         return best
     try:
         speed = _speed(trial, compiled, at_least=0.0)
     except Exception:  # a missing compiler, or an operation that it does not know: then as it was
         return best
-    speeds[_name(compiled)] = round(speed, 1)
+    speeds[_name(compiled)] = speed
     return compiled if speed > WORTH_ROUNDING * speeds[_name(best)] else best
 
 
@@ -150,7 +158,7 @@ def _speed(trial: Trial, arithmetic: Arithmetic, *, at_least: float) -> float:
     try:
         return num / _seconds(step, device, give_up_s=num / at_least if at_least else 1e9)
     except torch.OutOfMemoryError:
-        return 1e-9
+        return 0.0
 
 
 def _seconds(step: Callable[[], object], device: torch.device, give_up_s: float = 1e9) -> float:
@@ -193,14 +201,17 @@ def _key(trial: Trial) -> str:
     parameters = sum(parameter.numel() for parameter in trial.network.parameters())
     size = f"{trial.channels}x{trial.size[0]}x{trial.size[1]}"
     asked = f"{spec.tune} {spec.optimizer} {spec.precision} compile={spec.compile}"
+    # A network of the user's may change under its name; a compilation that pays depends on how long is trained.
+    made = hashlib.sha256(repr(trial.network).encode()).hexdigest()[:8]
+    length = f"batch {trial.batch_size}, 1e{len(str(trial.num_passes))} passes"
     threads = torch.get_num_threads() if device.type == "cpu" else 0
-    return f"{name} x{threads}, torch {torch.__version__}: {spec.net} ({parameters}) {size}, {asked}"
+    return f"{name} x{threads}, torch {torch.__version__}: {spec.net} ({parameters}, {made}) {size}, {length}, {asked}"
 
 
-def _kept(cache: Path) -> dict[str, Any]:
+def _kept(cache: Path) -> dict[str, Arithmetic]:
     try:
-        return dict(files.read_json(cache))
-    except InvalidInput:
+        return TypeAdapter(dict[str, Arithmetic]).validate_python(files.read_json(cache))
+    except (InvalidInput, OSError, ValidationError):  # damaged or not to be read: as if there were none
         return {}
 
 
@@ -213,6 +224,19 @@ def choose_threads(device: torch.device, network: nn.Module, processes: int) -> 
         return
     small = sum(parameter.numel() for parameter in network.parameters()) < SMALL_NETWORK
     torch.set_num_threads(1 if small else max(1, torch.get_num_threads() // processes))
+
+
+def devices_again(before: tuple[str, ...], wanted: str | None, processes: int) -> list[torch.device]:
+    """The devices that a run goes on on: those of before, or what is wanted now.
+
+    Raises:
+        Unavailable: they are not there.
+    """
+    if wanted is not None:
+        return choose_devices(wanted, processes)
+    if before[0].startswith("cuda"):
+        return choose_devices("cuda:" + ",".join(name.partition(":")[2] for name in before), len(before))
+    return [torch.device(name) for name in before]
 
 
 def choose_devices(wanted: str, processes: int) -> list[torch.device]:

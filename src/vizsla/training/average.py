@@ -39,6 +39,11 @@ class Average:
         for name, tensor in self._live.items():
             self.mean[name].copy_(tensor)
 
+    def buffers(self, module: nn.Module) -> list[Tensor]:
+        """The averages of the module's buffers."""
+        names = {name for name, _ in module.named_buffers()}
+        return [tensor for name, tensor in self.mean.items() if name in names]
+
     @torch.no_grad()
     def _put(self, tensors: dict[str, Tensor]) -> None:
         for name, tensor in self._live.items():

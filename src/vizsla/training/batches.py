@@ -91,14 +91,15 @@ def share(num: int, rank: int, world: int) -> tuple[int, int]:
 
 
 def micro_batches(start: int, stop: int, at_most: int) -> list[tuple[int, int]]:
-    """Rows `start` (even) to `stop` in pieces of about one size, of at most `at_most` rows, cut at even rows.
+    """Rows `start` (even) to `stop` in pieces of about one size, of `at_most` rows or one more, cut at even rows.
 
     Only pieces of a single row are cut at odd rows too; nothing is mixed then.
     """
     num = stop - start
     if at_most == 1:
         return [(row, row + 1) for row in range(start, stop)]
-    pieces = math.ceil(math.ceil(num / 2) / (at_most // 2))
+    # A lone last row goes with those before it: batch normalisation takes no single one.
+    pieces = max(1, math.ceil((num // 2) / (at_most // 2)))
     return [(start + a, start + b) for a, b in (share(num, i, pieces) for i in range(pieces))]
 
 

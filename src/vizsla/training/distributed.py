@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 
 from vizsla.training.ranks import RENDEZVOUS
 
-# A process that waits so long for the others gives up; the slowest thing between two meetings is a checkpoint.
-PATIENCE = timedelta(minutes=10)
+# A process that waits so long for the others gives up. The first may be fetching weights and compiling meanwhile.
+PATIENCE = timedelta(hours=1)
 
 
 class Group(NamedTuple):
@@ -38,14 +39,24 @@ class Group(NamedTuple):
         dist.all_reduce(flags)
         return bool(flags.item())
 
-    def parallel(self, module: nn.Module, device: torch.device, *, sync_batch_norm: bool) -> nn.Module:
-        """`module` so that its gradients are the mean over all processes; buffers are those of rank 0."""
+    def from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process what the first one has in these tensors."""
+        for tensor in tensors if self.world > 1 else ():
+            dist.broadcast(tensor, 0)
+
+    def parallel(self, module: nn.Module, device: torch.device, *, sync_batch_norm: bool, some_idle: bool) -> nn.Module:
+        """`module` so that its gradients are the mean over all processes; buffers are those of rank 0.
+
+        `some_idle` says that there are parameters without a part in the output, which have no gradient.
+        """
         if self.world == 1:
             return module
         if sync_batch_norm:
             module = convert_sync_batchnorm(module)  # timm's, which knows its own layers too
         devices = [device] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=devices, gradient_as_bucket_view=True)
+        return nn.parallel.DistributedDataParallel(
+            module, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=some_idle
+        )
 
 
 def join(folder: Path, rank: int, world: int, device: torch.device) -> Group:

@@ -21,12 +21,14 @@ from vizsla.networks.catalogue import features
 from vizsla.networks.classifier import Classifier, as_float
 from vizsla.training import augment
 from vizsla.training.arithmetic import autocast, layout
-from vizsla.training.batches import Positions
+from vizsla.training.batches import Positions, share
+from vizsla.training.distributed import Group
 from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
 FEATURE_BATCH = 64
 READ_BATCH = 256
+SUMMED_ROWS = 8192
 # A split is kept in memory when it takes less than this share of what is free.
 RESIDENT_SHARE = 0.3
 
@@ -180,6 +182,7 @@ def compute_features(
     mirror: bool,
     device: torch.device,
     arithmetic: Arithmetic,
+    group: Group,
     scratch: Path,
     progress: Callable[[int, int], None],
 ) -> Tensor:
@@ -187,6 +190,7 @@ def compute_features(
 
     Args:
         mirror: also of each picture mirrored left to right.
+        group: the processes among which the pictures are shared out; all get the whole table.
         scratch: folder for a file that has no name, so that memory stays flat and nothing is left behind.
         progress: called with pictures done and pictures in all; it may raise to stop.
 
@@ -196,8 +200,9 @@ def compute_features(
     num, views = len(split.labels), 2 if mirror else 1
     classifier.eval()
     table: np.ndarray | None = None
-    for start in range(0, num, FEATURE_BATCH):
-        positions = np.arange(start, min(num, start + FEATURE_BATCH))
+    first, last = share(num, group.rank, group.world)
+    for start in range(first, last, FEATURE_BATCH):
+        positions = np.arange(start, min(last, start + FEATURE_BATCH))
         pixels = classifier.centre(split.read(positions).to(device))
         for view in range(views):
             seen = pixels.flip(2) if view else pixels
@@ -209,9 +214,21 @@ def compute_features(
             if table is None:
                 table = _table(scratch, (views, num, found.shape[1]))
             table[view, positions] = found.float().cpu().numpy()
-        progress(len(positions) + start, num)
-    assert table is not None, "a split that is trained on is not empty"
-    return torch.from_numpy(table)
+        progress(len(positions) + start - first, last - first)
+    if table is None:  # more processes than pairs of pictures
+        table = _table(scratch, (views, num, _num_features(classifier, split, device)))
+    whole = torch.from_numpy(table)
+    # The rows of the others are zero, so the sum puts all together.
+    for view in range(views):
+        for start in range(0, num, SUMMED_ROWS):
+            group.sum(whole[view, start : start + SUMMED_ROWS])
+    return whole
+
+
+def _num_features(classifier: Classifier, split: Stored, device: torch.device) -> int:
+    pixels = classifier.centre(split.read(np.arange(1)).to(device))
+    with torch.inference_mode():
+        return features(classifier.network, classifier.standardise(as_float(pixels))).shape[1]
 
 
 def _table(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:

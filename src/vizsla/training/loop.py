@@ -7,6 +7,7 @@ together, each consumes the same events; what they say is summed up over all at 
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -251,12 +252,14 @@ class _Stepper:
         self._task = task
         self._state = state
         self._frozen: bool | None = None
+        # A network of the user's may hold parts that it never trains.
+        self._trained = [parameter for parameter in task.module.parameters() if parameter.requires_grad]
         self._parallel: nn.Module = task.module
 
     def step(self, batch: Tensor, positions: Positions, num: int, rate: float) -> bool:
         """One step on this process's share of `num` pictures; False when it has to be done again in smaller passes."""
         task, state = self._task, self._state
-        self._freeze(state.step < task.frozen_steps)
+        self._freeze(state.step < task.frozen_steps, batch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
         sums = None
@@ -306,15 +309,20 @@ class _Stepper:
                 sums += torch.stack([losses.detach().double().sum(), correct, torch.full_like(correct, stop - start)])
         return sums
 
-    def _freeze(self, frozen: bool) -> None:
+    def _freeze(self, frozen: bool, batch: Tensor) -> None:
         """Before each step: which part is in training mode; when that changes, which part has gradients."""
         task = self._task
         if frozen != self._frozen:
             self._frozen = frozen
-            task.module.requires_grad_(not frozen)
-            if task.head is not None:
-                task.head.requires_grad_(True)
-            self._parallel = task.group.parallel(task.module, task.device, sync_batch_norm=task.spec.sync_batch_norm)
+            head = {id(parameter) for parameter in task.head.parameters()} if task.head is not None else set()
+            for parameter in self._trained:
+                parameter.requires_grad_(not frozen or id(parameter) in head)
+            self._parallel = task.group.parallel(
+                task.module,
+                task.device,
+                sync_batch_norm=task.spec.sync_batch_norm,
+                some_idle=task.group.world > 1 and _some_idle(task, batch),
+            )
         task.module.train(not frozen)
         if frozen and task.head is not None:
             task.head.train()
@@ -333,11 +341,22 @@ class _Stepper:
         smaller = state.micro_batch // 2
         message = f"The device {task.device} is out of memory at step {state.step + 1}"
         remedy = "Use smaller pictures, or a smaller network."
+        too_small = smaller < (2 if task.spec.mixup or task.spec.cutmix else 1)
         if task.group.world > 1:
-            raise OutOfMemory(f"{message}.", remedy, smaller)
-        if smaller < (2 if task.spec.mixup or task.spec.cutmix else 1):
+            raise OutOfMemory(f"{message}.", remedy, 0 if too_small else smaller)
+        if too_small:
             raise TrainingFailed(f"{message}, even with {state.micro_batch} pictures at a time.", remedy=remedy)
         state.micro_batch = smaller
+
+
+def _some_idle(task: Task, batch: Tensor) -> bool:
+    """Whether some of the parameters that are trained get no gradient, tried on a copy."""
+    copied = copy.deepcopy(task.module).train()
+    with autocast(task.arithmetic, task.device):
+        output = copied(task.train.plain(batch[:2]))
+    parts = [output] if isinstance(output, Tensor) else [output.logits, *output.auxiliary]
+    sum((part.float().sum() for part in parts), torch.zeros((), device=task.device)).backward()
+    return any(parameter.requires_grad and parameter.grad is None for parameter in copied.parameters())
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -349,7 +368,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _validate_averaged(task: Task, state: State) -> Validation:
-    """Validate what will be the model: the averaged weights, where there are any."""
+    """Validate what will be the model: the averaged weights, where there are any; in every process those of the first.
+
+    Each has running statistics of batch norm of its own, and the first one's are saved.
+    """
+    averaged = state.average.buffers(task.module) if state.average is not None else []
+    task.group.from_first([*task.module.buffers(), *averaged])
     with state.average.applied() if state.average is not None else contextlib.nullcontext():
         return validate(task, state.micro_batch)
 

@@ -20,9 +20,9 @@ from torch import nn
 from vizsla import files
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
-from vizsla.errors import InvalidInput, VizslaError
+from vizsla.errors import VizslaError
 from vizsla.networks import catalogue, memory, own, weights
-from vizsla.training import augment, charts, optimizers, schedules
+from vizsla.training import arithmetic, augment, charts, optimizers, schedules, setup
 from vizsla.training.batches import Plan, Positions, step_seed
 from vizsla.training.charts import Tile
 from vizsla.training.spec import AUGMENTS_EACH_PASS, TrainingSpec
@@ -48,13 +48,11 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
     has_weights = weights.has_weights(net)
     spec = asked.resolved(has_weights=has_weights)
     optimizers.check(spec)
-    size, channels = _input_size(spec, dataset), dataset.preprocess.channels
+    size, channels = setup.input_size(spec, dataset), dataset.preprocess.channels
     network = catalogue.build(net, num_classes=len(dataset.labels), in_channels=channels, size=size)
-    if spec.tune == "head":
-        with catalogue.evaluating(network):
-            catalogue.features(network, torch.zeros(2, channels, *size))
-    arrays = split_arrays(dataset_folder, "train")
-    plan = Plan(len(arrays.labels), (spec.batch_size or 0) * spec.accumulate, spec.epochs or 0, spec.seed)
+    setup.require_head(spec, network, size, channels)
+    plan = setup.plan_of(spec, split_arrays(dataset_folder, "train").labels)
+    setup.require_shares(spec, plan, arithmetic.choose_devices(spec.device, spec.num_processes)[0])
     rates = _rates(spec, plan)
     sheet = _contact_sheet(dataset_folder, dataset, spec, size)
     out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +66,7 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
         "network": own.title(spec.net),
         "settings": spec.model_dump(mode="json"),
         "changed": _changed(spec, has_weights),
-        "unused": spec.unused(),
+        "unused": spec.unused(num_val=sum(dataset.counts["val"].values())),
         "pictures": {split: sum(counts.values()) for split, counts in dataset.counts.items()},
         "classes": len(dataset.labels),
         "input": {"height": size[0], "width": size[1], "channels": channels},
@@ -79,17 +77,6 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
         "memory": _memory(spec, network, size, channels, plan.num_pictures),
         "files": {name: str(out / name) for name in (SCHEDULE_CHART, SCHEDULE, AUGMENTED)},
     }
-
-
-def _input_size(spec: TrainingSpec, dataset: Dataset) -> augment.Size:
-    height, width = dataset.preprocess.height, dataset.preprocess.width
-    if spec.crop is not None and spec.crop > min(height, width):
-        raise InvalidInput(
-            f"A crop of {spec.crop} px does not fit into the dataset's pictures of {width} x {height} px.",
-            where="crop",
-            remedy="Use a smaller --crop, or build the dataset with a larger --size.",
-        )
-    return (spec.crop, spec.crop) if spec.crop else (height, width)
 
 
 def _changed(spec: TrainingSpec, has_weights: bool) -> dict[str, dict[str, Any]]:
@@ -109,7 +96,8 @@ def _rates(spec: TrainingSpec, plan: Plan) -> list[tuple[float, float]]:
     """Pairs of epochs done and the learning rate of the step that follows, for all steps or 1000 among them."""
     steps = np.unique(np.linspace(0, plan.total_steps - 1, min(plan.total_steps, MAX_POINTS)).round().astype(int))
     return [
-        (step / plan.steps_per_epoch, schedules.learning_rate(spec, step / plan.total_steps)) for step in steps.tolist()
+        (step / plan.steps_per_epoch, schedules.learning_rate(spec, (step + 0.5) / plan.total_steps))
+        for step in steps.tolist()
     ]
 
 

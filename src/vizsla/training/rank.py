@@ -8,11 +8,12 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Literal
 
 import torch.distributed as dist
 
 from vizsla import files, records, work
-from vizsla.errors import VizslaError
+from vizsla.errors import DiskFull, VizslaError
 from vizsla.events import EventLog
 from vizsla.training import arithmetic, distributed, sitting
 from vizsla.training.loop import OutOfMemory
@@ -24,8 +25,8 @@ PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Train, leave a last word, and return the exit status: 0 when all went well."""
-    folder, rank, world = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    _die_with_parent()
+    folder, rank, world, parent = Path(sys.argv[1]), *map(int, sys.argv[2:5])
+    _die_with(parent)
     stop = work.Stop(at_once=False)
     try:
         outcome = Outcome(ended=_train(folder, rank, world, stop))
@@ -37,21 +38,27 @@ def main() -> int:
         outcome = Outcome(ended="failed", error=error.as_dict())
     except Exception as error:
         traceback.print_exc()
-        outcome = Outcome(ended="failed", error=work.defect(error, folder).as_dict(), traceback=traceback.format_exc())
-        if _is_left_alone(error):
-            outcome = Outcome(ended="left-alone")
-    files.write_json(folder / f"rank-{rank}.json", outcome.model_dump())
+        ended: Literal["failed", "left-alone"] = "left-alone" if _is_left_alone(error) else "failed"
+        cause = work.defect(error, folder).as_dict()
+        outcome = Outcome(ended=ended, error=cause, traceback=traceback.format_exc())
+    status = 0 if outcome.ended in ("done", "stopped") else 1
+    try:
+        files.write_json(folder / f"rank-{rank}.json", outcome.model_dump())
+    except DiskFull:
+        status = work.EXIT_DISK_FULL
     # Not through the interpreter's end: libraries for collective work wait there for processes that are gone.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0 if outcome.ended in ("done", "stopped") else 1)
+    os._exit(status)
 
 
 def _train(folder: Path, rank: int, world: int, stop: work.Stop) -> str:
     request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     begun = (folder / "run.json").exists()
-    wanted = request.device or (open_run(folder).spec if begun else request.spec).device
-    device = arithmetic.choose_devices(wanted, world)[rank]
+    if begun:
+        device = arithmetic.devices_again(open_run(folder).devices, request.device, world)[rank]
+    else:
+        device = arithmetic.choose_devices(request.spec.device, world)[rank]
     group = distributed.join(folder, rank, world, device)
     if rank > 0:
         group.any(False)  # until the first has accepted the run
@@ -72,18 +79,15 @@ def _leave(ended: str) -> str:
 
 def _is_left_alone(error: Exception) -> bool:
     """Whether an error only says that another process is gone."""
-    if isinstance(error, dist.DistError):
-        return True
-    signs = ("gloo", "Connection closed by peer", "Connection reset", "NCCL", "ProcessGroup")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    signs = ("closed by peer", "reset by peer", "remote process exited", "Timed out", "timed out", "Broken pipe")
+    return isinstance(error, dist.DistError | RuntimeError) and any(sign in str(error) for sign in signs)
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """Ask the kernel to kill this process when the one that watches over it dies: no orphan holds a GPU."""
-    parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent == 1 or os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(1)
 
 

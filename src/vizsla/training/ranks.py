@@ -7,6 +7,7 @@ killed. When one ends badly the others are ended too: they would wait for it for
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple, NoReturn
 from pydantic import BaseModel, ConfigDict
 
 from vizsla import files, records, work
-from vizsla.errors import WorkerDied, from_dict
+from vizsla.errors import DiskFull, WorkerDied, from_dict
 from vizsla.events import EventLog
 from vizsla.training import run
 from vizsla.training.run import Request
@@ -48,6 +49,7 @@ class Ended(NamedTuple):
     outcomes: list[Outcome | None]
     """None: without a last word"""
     statuses: list[int]
+    """of those that ended by themselves; 0 of those that were ended from here"""
 
 
 def supervise(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> str:
@@ -67,6 +69,8 @@ def supervise(folder: Path, log: EventLog, stop: work.Stop, request: Request) ->
         failed = next((outcome for outcome in outcomes if outcome.ended == "failed"), None)
         if failed is not None:
             _fail(failed)
+        if work.EXIT_DISK_FULL in ended.statuses:
+            raise DiskFull("The disk is full.", where=str(folder), remedy="Free some space, then go on.")
         if stop.asked:
             return "stopped"
         tries = 1 if _reached(folder) != reached else tries + 1
@@ -89,6 +93,7 @@ def _run_ranks(folder: Path, world: int, stop: work.Stop) -> Ended:
     processes = [_start(folder, rank, world) for rank in range(world)]
     deadline: float | None = None
     signalled = False
+    ended_here: set[int] = set()
     try:
         while any(process.poll() is None for process in processes):
             bad = any(process.poll() not in (None, 0) for process in processes)
@@ -98,6 +103,7 @@ def _run_ranks(folder: Path, world: int, stop: work.Stop) -> Ended:
             if bad and deadline is None:
                 deadline = time.monotonic() + GRACE_S
             if deadline is not None and time.monotonic() > deadline:
+                ended_here |= {rank for rank, process in enumerate(processes) if process.poll() is None}
                 _signal(processes, signal.SIGKILL)
             time.sleep(POLL_S)
     finally:
@@ -108,14 +114,15 @@ def _run_ranks(folder: Path, world: int, stop: work.Stop) -> Ended:
     outcomes = [records.read(path, Outcome, remedy="") if path.exists() else None for path in paths]
     for path in paths:
         path.unlink(missing_ok=True)
-    return Ended(outcomes, [process.returncode for process in processes])
+    statuses = [0 if rank in ended_here else process.returncode for rank, process in enumerate(processes)]
+    return Ended(outcomes, statuses)
 
 
 def _start(folder: Path, rank: int, world: int) -> subprocess.Popen[bytes]:
     # Rank 0, which writes, holds the run's lock too: nobody goes on with the run while it lives.
     lock = [int(sys.argv[2])] if rank == 0 and len(sys.argv) > 2 else []
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "vizsla.training.rank", str(folder), str(rank), str(world)],
+        [sys.executable, "-P", "-m", "vizsla.training.rank", str(folder), str(rank), str(world), str(os.getpid())],
         stdin=subprocess.DEVNULL,
         pass_fds=lock,
     )
@@ -153,11 +160,14 @@ def _say_again(folder: Path, ended: Ended, smaller: Outcome | None) -> None:
 
 def _deaths(ended: Ended) -> str:
     killed = [
-        f"process {rank} was killed by {signal.Signals(-status).name}"
+        f"number {rank} was killed by {signal.Signals(-status).name}"
         for rank, (status, outcome) in enumerate(zip(ended.statuses, ended.outcomes, strict=True))
         if status < 0 and outcome is None
     ]
-    return f"Of {len(ended.statuses)}, {' and '.join(killed)}" if killed else "The processes lost each other"
+    if killed:
+        return f"Of {len(ended.statuses)} processes, {' and '.join(killed)}"
+    errors = [outcome.error["what"] for outcome in ended.outcomes if outcome is not None and outcome.error]
+    return " ".join(["The processes lost each other", *(f"({error})" for error in errors[:1])])
 
 
 def _gave_up(ended: Ended, folder: Path) -> WorkerDied:

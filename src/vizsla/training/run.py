@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vizsla import events, files, records, work
 from vizsla.errors import InvalidInput, NotFound
@@ -147,6 +147,8 @@ class Progress(NamedTuple):
     state: State
     last_epoch: events.Event | None
     """the `epoch` event of the last epoch that ended"""
+    last_validation: events.Event | None
+    """the last event with figures of the validation split"""
     error: dict[str, str] | None
     worker: int | None
     """process id of the living worker"""
@@ -171,7 +173,7 @@ def progress(folder: Path) -> Progress:
     """What has happened so far. A run whose worker is gone without a last word is `lost`, never `running`."""
     # The worker is looked for before its events are read: one that ends in between has then written its last word.
     worker = files.lock_holder(folder)
-    last_epoch = error = None
+    last_epoch = last_validation = error = None
     state: State = "running" if worker is not None else "lost"
     elapsed_s = 0.0
     for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS)):
@@ -179,9 +181,12 @@ def progress(folder: Path) -> Progress:
             state, error = event["event"], event.get("error")
         elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
         if event["event"] == "epoch":
-            last_epoch = event
+            last_epoch = last_epoch or event
+        if event.get("val_accuracy"):
+            last_validation = last_validation or event
+        if last_epoch and (last_validation or ("num_val" in last_epoch and not last_epoch["num_val"])):
             break
-    return Progress(state, last_epoch, error, worker, elapsed_s)
+    return Progress(state, last_epoch, last_validation, error, worker, elapsed_s)
 
 
 def epochs(folder: Path) -> list[events.Event]:
@@ -208,7 +213,14 @@ def rewind(folder: Path) -> int:
 def extend(folder: Path, epochs: int) -> Run:
     """Plan `epochs` more for a run that is not at work; to be called under its lock, before `rewind`."""
     run = open_run(folder)
-    spec = run.spec.model_copy(update={"epochs": (run.spec.epochs or 0) + epochs})
+    try:
+        spec = TrainingSpec(**(run.spec.model_dump() | {"epochs": (run.spec.epochs or 0) + epochs}))
+    except ValidationError as error:
+        raise InvalidInput(
+            f"The run cannot be extended by {epochs:,} epochs: {error.errors()[0]['msg']}.",
+            where="epochs",
+            remedy="Ask for fewer.",
+        ) from None
     run = run.model_copy(update={"spec": spec})
     # The event first: should this process be killed between the two, the run is lost, and can go on to its old end.
     with events.EventLog(folder / work.EVENTS) as log:

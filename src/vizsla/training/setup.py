@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import platform
 import subprocess
@@ -21,7 +22,7 @@ from vizsla.errors import InvalidInput
 from vizsla.networks import catalogue, weights
 from vizsla.networks.classifier import Classifier
 from vizsla.training import arithmetic, optimizers
-from vizsla.training.batches import Plan
+from vizsla.training.batches import Plan, Positions
 from vizsla.training.inputs import Stored
 from vizsla.training.run import MEAN_PICTURE, DatasetRef, Input, Request, Run, WeightsRef
 from vizsla.training.spec import TrainingSpec
@@ -59,10 +60,10 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
     spec = request.spec.resolved(has_weights=weights.has_weights(request.net))
     optimizers.check(spec)
     devices = arithmetic.choose_devices(spec.device, spec.num_processes)
-    size, channels = _input_size(spec, dataset), dataset.preprocess.channels
+    size, channels = input_size(spec, dataset), dataset.preprocess.channels
     torch.manual_seed(spec.seed)  # the initial weights
     network = catalogue.build(request.net, num_classes=len(dataset.labels), in_channels=channels, size=size)
-    _require_head(spec, network, size, channels)
+    require_head(spec, network, size, channels)
     found = None
     if spec.tune != "scratch":
         found = weights.find(request.net, spec.weights, announce=announce)
@@ -70,8 +71,9 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
         weights.load(network, found, in_channels=channels)
     arithmetic.choose_threads(devices[rank], network, len(devices))
     train, val = _splits(request.dataset_folder, dataset)
-    plan = plan_of(spec, train)
-    _require_shares(spec, plan, devices[rank])
+    plan = plan_of(spec, train.labels.numpy())
+    require_shares(spec, plan, devices[rank])
+    _require_single_pictures(spec, network, (channels, *size))
     batch_size = -(-(spec.batch_size or 1) // len(devices))
     num_passes = plan.num_pictures * plan.epochs
     trial = arithmetic.Trial(network, size, channels, spec, devices[rank], batch_size, num_passes)
@@ -112,24 +114,24 @@ def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepare
         raise InvalidInput(
             "The dataset has changed since the run began.", where=str(dataset_folder), remedy="Start a new run."
         )
-    device = arithmetic.choose_devices(request.device or ",".join(run.devices[:1]), request.num_processes)[rank]
-    if request.device is None:
-        device = torch.device(run.devices[rank])
+    device = arithmetic.devices_again(run.devices, request.device, request.num_processes)[rank]
     torch.set_num_threads(run.threads)
     size = (run.input.height, run.input.width)
     net = run.net(folder)
     network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
     train, val = _splits(dataset_folder, dataset)
-    return Prepared(run, classifier_of(run, network, folder), device, train, val, plan_of(run.spec, train))
+    return Prepared(
+        run, classifier_of(run, network, folder), device, train, val, plan_of(run.spec, train.labels.numpy())
+    )
 
 
-def plan_of(spec: TrainingSpec, train: Stored) -> Plan:
-    """The steps of a resolved spec."""
+def plan_of(spec: TrainingSpec, labels: Positions) -> Plan:
+    """The steps of a resolved spec on training pictures with these labels."""
     assert spec.batch_size is not None, "the spec must be resolved"
     assert spec.epochs is not None, "the spec must be resolved"
-    step_size = min(spec.batch_size * spec.accumulate, len(train.labels))
-    balanced = train.labels.numpy() if spec.imbalance == "sample" else None
-    return Plan(len(train.labels), step_size, spec.epochs, spec.seed, balanced)
+    step_size = min(spec.batch_size * spec.accumulate, len(labels))
+    balanced = labels if spec.imbalance == "sample" else None
+    return Plan(len(labels), step_size, spec.epochs, spec.seed, balanced)
 
 
 def classifier_of(run: Run, network: torch.nn.Module, folder: Path | None = None) -> Classifier:
@@ -162,7 +164,24 @@ def head_of(network: torch.nn.Module) -> torch.nn.Module:
     return head
 
 
-def _require_shares(spec: TrainingSpec, plan: Plan, device: torch.device) -> None:
+def _require_single_pictures(spec: TrainingSpec, network: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+    """Raise `InvalidInput` where single pictures pass through the network and something needs several."""
+    if (spec.batch_size or 0) > spec.num_processes or spec.tune == "head":
+        return
+    reason = "mixup and cutmix need pairs" if spec.mixup or spec.cutmix else ""
+    try:
+        copy.deepcopy(network).train()(torch.zeros(1, *shape))
+    except ValueError as error:  # batch normalisation's
+        reason = str(error)
+    if reason:
+        raise InvalidInput(
+            f"Single pictures cannot be trained on: {reason}.",
+            where="batch_size",
+            remedy="Use a --batch-size of 2 or more for each process.",
+        )
+
+
+def require_shares(spec: TrainingSpec, plan: Plan, device: torch.device) -> None:
     """Raise `InvalidInput` unless every process has a part in every step, and synchronised batch norm can be had."""
     if spec.num_processes > 1 and plan.smallest_step < 2 * spec.num_processes:
         raise InvalidInput(
@@ -202,7 +221,7 @@ def _git_commit() -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _require_head(spec: TrainingSpec, network: torch.nn.Module, size: tuple[int, int], channels: int) -> None:
+def require_head(spec: TrainingSpec, network: torch.nn.Module, size: tuple[int, int], channels: int) -> None:
     """Raise `InvalidInput` unless the network's last layer can be trained alone, where that is asked for."""
     if spec.tune == "head":
         with catalogue.evaluating(network):
@@ -224,8 +243,12 @@ def _clear_classifier(network: torch.nn.Module) -> None:
             torch.nn.init.zeros_(parameter)
 
 
-def _input_size(spec: TrainingSpec, dataset: Dataset) -> tuple[int, int]:
-    """(height, width) of what the network sees."""
+def input_size(spec: TrainingSpec, dataset: Dataset) -> tuple[int, int]:
+    """(height, width) of what the network sees.
+
+    Raises:
+        InvalidInput: the crop is larger than the pictures.
+    """
     height, width = dataset.preprocess.height, dataset.preprocess.width
     if spec.crop is None:
         return height, width

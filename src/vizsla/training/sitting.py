@@ -7,6 +7,7 @@ sitting, and only that of rank 0 writes.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,8 @@ class Sitting:
         self.began = time.monotonic()
         self.elapsed_before = self.position.elapsed_s
         self.first_step = self.position.step
+        self.stepping = (self.elapsed_before, self.first_step)
+        """seconds and step when the first step began, without what was prepared before"""
         self.usage = Usage(self.prepared.device)
 
     @property
@@ -77,11 +80,13 @@ def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request, rank: 
     """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
     prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json", rank=rank)
     run = prepared.run
+    # Of a beginning that was killed before it was accepted.
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     if run.input.mean_picture:
         keep_mean_picture(prepared, request.dataset_folder, folder)
     state = place(prepared)
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
-    for text in run.spec.unused():
+    for text in run.spec.unused(num_val=run.num_val):
         log.notice(text)
     log.write("started", total_steps=run.total_steps, epochs=run.spec.epochs)
     files.fsync(log.path)
@@ -142,8 +147,9 @@ def place(prepared: setup.Prepared) -> State:
     prepared.classifier.to(device)
     prepared.classifier.to(memory_format=layout(run.arithmetic))
     module = _module(prepared)
-    prepared.classifier.network.requires_grad_(False)
-    module.requires_grad_(True)
+    if run.spec.tune == "head":
+        prepared.classifier.network.requires_grad_(False)
+        module.requires_grad_(True)
     if run.arithmetic.compiled:
         module.compile()
     return State(
@@ -174,6 +180,7 @@ def task_of(sitting: Sitting) -> Task:
             mirror=bool(spec.flip) and name == "train",
             device=prepared.device,
             arithmetic=arithmetic,
+            group=sitting.group,
             scratch=sitting.folder,
             progress=_reporter(sitting, f"features of {name}"),
         )
@@ -212,6 +219,7 @@ def _train(sitting: Sitting, task: Task) -> str:
     """Consume the loop: log, checkpoint, stop. Returns the final event."""
     saved_at = time.monotonic()
     stopping = False
+    sitting.stepping = (sitting.elapsed_s, sitting.state.step)
     loop = train(task, sitting.state)
     try:
         for event in loop:
@@ -229,6 +237,7 @@ def _train(sitting: Sitting, task: Task) -> str:
                 _note(sitting, task, validation)
                 _log_validation(sitting, event)
             due = is_due(task.spec.checkpoint_every, event.step, task.plan)
+            due |= event.step in _kept_steps(sitting)
             due |= any(best.step == event.step for best in sitting.position.best)
             late = time.monotonic() - saved_at > task.spec.checkpoint_every_s
             late &= not isinstance(event, Stepped) or event.synced
@@ -272,8 +281,8 @@ def _log_step(sitting: Sitting, event: Stepped) -> None:
     if event.loss is None or event.speed is None or sitting.log is None:
         return
     elapsed_s = sitting.elapsed_s
-    steps = event.step - sitting.first_step
-    left = sitting.prepared.run.total_steps - event.step
+    since_s, step = sitting.stepping
+    left = (elapsed_s - since_s) / (event.step - step) * (sitting.prepared.run.total_steps - event.step)
     sitting.write(
         "step",
         step=event.step,
@@ -283,7 +292,7 @@ def _log_step(sitting: Sitting, event: Stepped) -> None:
         pictures_per_s=round(event.speed.pictures_per_s, 1),
         data_wait=round(event.speed.data_wait, 4),
         elapsed_s=round(elapsed_s, 3),
-        eta_s=round((elapsed_s - sitting.elapsed_before) / steps * left, 1),
+        eta_s=round(left, 1),
         **sitting.usage.read(),
     )
 
@@ -308,6 +317,7 @@ def _log_validation(sitting: Sitting, event: Validated | EpochEnded) -> None:
         train_loss=event.train_loss,
         train_accuracy=event.train_accuracy,
         num_train=len(sitting.prepared.train.labels),
+        num_val=sitting.prepared.run.num_val,
         **found,
     )
 
@@ -318,8 +328,12 @@ def _save(sitting: Sitting) -> None:
     if sitting.log is None:
         return
     files.fsync(sitting.log.path)  # what led to a checkpoint lies on the disk before it does
+    network, keep = sitting.prepared.classifier.network, set(_kept_steps(sitting))
+    checkpoint.save(sitting.folder, network, sitting.state, sitting.position, keep=keep)
+
+
+def _kept_steps(sitting: Sitting) -> range:
+    """The steps whose checkpoints are kept because it was asked for."""
     run = sitting.prepared.run
-    keep = (
-        set(range(0, run.total_steps + 1, run.spec.keep_every * run.steps_per_epoch)) if run.spec.keep_every else set()
-    )
-    checkpoint.save(sitting.folder, sitting.prepared.classifier.network, sitting.state, sitting.position, keep=keep)
+    every = run.spec.keep_every * run.steps_per_epoch
+    return range(every, run.total_steps + 1, every) if every else range(0)

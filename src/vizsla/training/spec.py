@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vizsla.errors import InvalidInput
 
 Tune = Literal["full", "head", "scratch"]
 Preset = Literal["modern", "digits"]
@@ -228,9 +230,13 @@ class TrainingSpec(BaseModel):
         """Processes that train together: as many as devices are named, or as asked."""
         return max(self.processes, self.device.count(",") + 1)
 
-    def unused(self) -> list[str]:
-        """Sentences about settings of a resolved spec that were given and have no effect."""
+    def unused(self, *, num_val: int = 1) -> list[str]:
+        """Sentences about settings of a resolved spec that were given and have no effect.
+
+        `num_val` is the number of pictures that there are to validate on.
+        """
         policy = POLICIES.get(self.schedule or "cosine", {})
+        unvalidated = "" if num_val else "there are no pictures to validate on"
         wrong_schedule = f"the schedule is {self.schedule}"
         why = {
             "momentum": self._without_momentum(),
@@ -238,6 +244,8 @@ class TrainingSpec(BaseModel):
             "milestones": "" if self.schedule == "multistep" else wrong_schedule,
             "magnitude": "" if self.auto_augment == "rand" else "auto_augment is not rand",
             **{name: "" if name in policy else wrong_schedule for name in ("gamma", "step_percent", "power")},
+            "sync_batch_norm": "" if self.num_processes > 1 else "one process has all of each step",
+            **dict.fromkeys(("early_stop", "keep_best", "val_every"), unvalidated),
             "subtract_mean": "" if self.tune == "scratch" else "pretrained weights bring their own standardisation",
         }
         defaults: dict[str, Any] = {name: field.default for name, field in type(self).model_fields.items()}
@@ -268,7 +276,11 @@ class TrainingSpec(BaseModel):
             recipe["warmup_percent"] = 30.0
         recipe["tune"] = tune
         filled = {name: value for name, value in recipe.items() if getattr(self, name) is None}
-        return TrainingSpec(**(self.model_dump() | filled))
+        try:
+            return TrainingSpec(**(self.model_dump() | filled))
+        except ValidationError as error:  # settings that go together only with another `tune` than it turned out
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise InvalidInput(f"With tune={tune}: {reason}.", where="settings") from None
 
 
 # How a form or a help page puts the settings together.

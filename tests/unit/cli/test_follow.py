@@ -16,7 +16,7 @@ def _step(step: int, **more: float) -> Event:
 def _epoch(step: int, accuracy: float) -> Event:
     interval = {"value": accuracy, "low": accuracy - 0.02, "high": accuracy + 0.02, "num_pictures": 500}
     epoch = {"event": "epoch", "step": step, "epoch": step // 100, "train_loss": 0.5, "val_loss": 0.6}
-    return epoch | {"val_accuracy": interval, "best_epoch": step // 100}
+    return epoch | {"val_accuracy": interval, "num_val": 50, "best_epoch": step // 100, "best_step": step}
 
 
 def _shown(view: View, width: int = 120, height: int = 40) -> str:

@@ -61,7 +61,8 @@ def test_passes_are_no_larger_than_asked() -> None:
             pieces = micro_batches(4, 4 + num, at_most)
             assert [start for start, _ in pieces] == [4, *(stop for _, stop in pieces[:-1])]
             assert pieces[-1][1] == 4 + num
-            assert all(0 < stop - start <= at_most for start, stop in pieces)
+            assert all(0 < stop - start <= at_most + (at_most > 1) for start, stop in pieces)
+            assert at_most == 1 or num == 1 or all(stop - start > 1 for start, stop in pieces)
             assert at_most == 1 or all(start % 2 == 0 for start, _ in pieces)
 
 

@@ -184,20 +184,15 @@ def _within(num_bytes: int, batch_size: int) -> list[str]:
     return told
 
 
-@pytest.mark.parametrize(
-    ("megabytes", "expected"),
-    [
-        (800, ["halved to 4 after step 0", "halved to 2 after step 0", "done after step 7"]),
-        (100, ["halved to 4 after step 0", "halved to 2 after step 0", "halved to 1 after step 0", "out of memory"]),
-    ],
-)
-def test_out_of_memory_halves_the_passes_and_does_the_step_again(megabytes: int, expected: list[str]) -> None:
+@pytest.mark.parametrize(("megabytes", "end"), [(1000, "done after step 7"), (100, "out of memory")])
+def test_out_of_memory_halves_the_passes_and_does_the_step_again(megabytes: int, end: str) -> None:
     """For real: the kernel refuses memory to a process of its own."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        told = pool.apply(_within, (megabytes * 2**20, 8))
-    assert len(told) == len(expected), told
-    assert all(part in line for part, line in zip(expected, told, strict=True)), told
+        *halved, last = pool.apply(_within, (megabytes * 2**20, 8))
+    assert halved[0] == "halved to 4 after step 0"
+    assert [line.split()[2] for line in halved] == ["4", "2", "1"][: len(halved)]
+    assert end in last
 
 
 class _Gone(Features):
