@@ -29,7 +29,7 @@ def test_a_preview_tells_what_the_training_then_is(vizsla: Cli, tmp_path: Path) 
     assert memory["optimizer_bytes"] == 2 * memory["gradients_bytes"]  # AdamW keeps two numbers for each
     rates = json.loads((tmp_path / "a" / "b" / "schedule.json").read_text())["rates"]
     assert [epoch for epoch, _ in rates] == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
-    assert rates[0][1] == 0
+    assert 0 < rates[0][1] < 0.002
     assert max(rate for _, rate in rates) == pytest.approx(0.001, rel=0.1)
     for name in ("schedule.png", "augmented.png"):
         with Image.open(found["files"][name]) as image:
