@@ -7,6 +7,7 @@ SIGTERM and SIGINT ask the worker to stop at the next safe point.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import traceback
@@ -72,7 +73,8 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
             _failed(log, error, error.trace)
             return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_REFUSED
         except Exception as error:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
             if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
                 _failed(log, TrainingFailed(f"The device is out of memory: {error}", remedy=LESS_MEMORY))
                 return EXIT_REFUSED
@@ -104,4 +106,5 @@ def _failed(log: EventLog, error: VizslaError, trace: str = "") -> None:
     try:
         log.write("failed", **fields)
     except (DiskFull, OSError):
-        print(error, file=sys.stderr)
+        with contextlib.suppress(OSError):  # the log lies on the same full disk
+            print(error, file=sys.stderr)
