@@ -170,7 +170,6 @@ def test_an_error_of_a_rank_fails_at_once_with_its_traceback(ws: Workspace) -> N
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"batch_size": 2, "mixup": 0.0}, "cannot be shared by 2 processes"),
         ({"net": "test_resnet", "tune": "scratch", "sync_batch_norm": True}, "only to be had on GPUs"),
     ],
 )

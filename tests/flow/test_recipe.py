@@ -140,7 +140,7 @@ def test_what_was_measured_is_kept_for_the_next_run(ws: Workspace) -> None:
     ("settings", "match"),
     [
         ({"optimizer": "adamww"}, "no optimiser named 'adamww'"),
-        ({"device": "cuda:7"}, "cuda:7"),
+        ({"device": "cuda:7"}, "no GPU 7"),
         ({"crop": 40}, "does not fit"),
     ],
 )

@@ -113,6 +113,8 @@ def make(spec: type[Spec], **values: Any) -> Spec:
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_pattern_mismatch":
+            message = "this is not a value that it takes; --help shows which ones it does"
         option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else ""
         value = f" (given: {first['input']!r})" if option else ""
         raise InvalidInput(f"{option}: {message}{value}." if option else f"{message}.") from None

@@ -66,6 +66,7 @@ class Bars:
             "stopping": self._on_stopping,
             "step": self._on_step,
             "epoch": self._on_epoch,
+            "validation": self._on_epoch,
         }.get(event["event"])
         if self._quiet:
             return
@@ -110,8 +111,10 @@ class Bars:
 
 
 def epoch_line(event: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch, with the accuracy on the validation split, its interval and number of pictures."""
-    start = f"{event['epoch']:>{len(str(epochs))}}/{epochs}  train loss {event['train_loss']:.3f}"
+    """One line about an epoch, or a validation between two, with its accuracy, interval and number of pictures."""
+    start = f"{event['epoch']:>{len(str(epochs))}g}/{epochs}"
+    if "train_loss" in event:
+        start += f"  train loss {event['train_loss']:.3f}"
     if not event["val_accuracy"]:
         return f"{start}  [dim]{'not validated' if event['num_val'] else 'no val pictures'}[/]"
     best = "  [green]best[/]" if event["best_step"] == event["step"] else ""

@@ -140,7 +140,7 @@ def list_(*, common: Common = Common()) -> None:
         out.print("There are no runs yet.")
         next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
     else:
-        columns = ("name", "id", "state", "epoch", "val accuracy (95 %)", "n", "time")
+        columns = ("name", "id", "state", "epoch", "best val accuracy (95 %)", "n", "time")
         out.print(table(columns, [_row(status) for status in found], right=("epoch", "n", "time")))
 
 
@@ -220,12 +220,26 @@ def show_run(status: RunStatus) -> None:
         ("pretrained weights", source),
         ("settings", f"batch {spec.batch_size}, {rate}, seed {spec.seed}"),
         ("device", _devices(run)),
+        *((("asked for", safe(_asked(run))),) if _asked(run) else ()),
         ("progress", f"epoch {epoch} of {spec.epochs}, {seconds(progress.elapsed_s)}"),
+        *(((f"best of val, epoch {progress.best['epoch']:g}", _figure(progress.best)),) if progress.best else ()),
         ("lies in", safe(status.folder)),
     ]
     out.print(facts(pairs))
     if progress.error:
         out.print(f"[red]Failed:[/] {safe(progress.error['what'])} {safe(progress.error['remedy'])}", soft_wrap=True)
+
+
+def _figure(validation: dict[str, Any]) -> str:
+    accuracy = validation["val_accuracy"]
+    return f"{percent(accuracy)} of {accuracy['num_pictures']:,} pictures, at step {validation['step']:,}"
+
+
+def _asked(run: Run) -> str:
+    """The settings that were given and are no default, beside those that have a line of their own."""
+    shown = {"net", "tune", "weights", "batch_size", "optimizer", "learning_rate", "schedule", "seed", "epochs"}
+    given = run.asked.model_dump(exclude_defaults=True, exclude=shown)
+    return ", ".join(f"{name} {value}" for name, value in given.items())
 
 
 def _devices(run: Run) -> str:
@@ -263,7 +277,7 @@ def _suggest(run: Run) -> None:
 def _row(status: RunStatus) -> tuple[object, ...]:
     run, progress = status.run, status.progress
     last = progress.last_epoch
-    accuracy = percent(progress.last_validation["val_accuracy"]) if progress.last_validation else "–"
+    accuracy = percent(progress.best["val_accuracy"]) if progress.best else "–"
     return (
         safe(run.name),
         run.id,

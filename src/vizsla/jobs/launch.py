@@ -152,10 +152,13 @@ def _death(status: int, folder: Path) -> Exception:
     if status == work.EXIT_DISK_FULL:
         return DiskFull("The disk is full.", where=str(folder), remedy="Free some space, then go on.")
     cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    advice = _tail(folder / work.LOG) or "The kernel kills processes when memory runs out: try smaller batches."
+    if (folder / "run.json").exists():
+        advice += f"\nThe run is kept: `vizsla run resume {folder.name}` goes on from its last checkpoint."
     return WorkerDied(
         f"The worker process {cause} without a last word.",
         where=str(folder / work.LOG),
-        remedy=_tail(folder / work.LOG) or "The kernel kills processes when memory runs out: try smaller batches.",
+        remedy=advice,
     )
 
 

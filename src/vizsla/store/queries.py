@@ -100,7 +100,7 @@ class Store:
         """
         what = " or ".join(kinds)
         rows = [row for kind in kinds for row in self.all(kind)]
-        matches = [row for row in rows if reference in (row.id, row.name)]
+        matches = [row for row in rows if reference == row.id] or [row for row in rows if reference == row.name]
         matches = matches or [
             row for row in rows if reference and (row.id.startswith(reference) or row.name.startswith(reference))
         ]

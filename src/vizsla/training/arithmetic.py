@@ -255,7 +255,10 @@ def choose_devices(wanted: str, processes: int) -> list[torch.device]:
     count = torch.cuda.device_count()
     if max(indices) >= count or len(set(indices)) < len(indices):
         raise Unavailable(
-            f"{processes} processes on {wanted!r} need the GPUs {', '.join(map(str, indices))}: {count} were found.",
+            f"There is no GPU {max(indices)}: {count} were found."
+            if max(indices) >= count
+            else f"{wanted} names a GPU twice.",
+            where="device",
             remedy="Use --device cpu or --device auto, or fewer --processes.",
         )
     return [torch.device("cuda", index) for index in indices]

@@ -147,8 +147,8 @@ class Progress(NamedTuple):
     state: State
     last_epoch: events.Event | None
     """the `epoch` event of the last epoch that ended"""
-    last_validation: events.Event | None
-    """the last event with figures of the validation split"""
+    best: events.Event | None
+    """the event of the best validation so far"""
     error: dict[str, str] | None
     worker: int | None
     """process id of the living worker"""
@@ -173,7 +173,7 @@ def progress(folder: Path) -> Progress:
     """What has happened so far. A run whose worker is gone without a last word is `lost`, never `running`."""
     # The worker is looked for before its events are read: one that ends in between has then written its last word.
     worker = files.lock_holder(folder)
-    last_epoch = last_validation = error = None
+    last_epoch = best = best_step = error = None
     state: State = "running" if worker is not None else "lost"
     elapsed_s = 0.0
     for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS)):
@@ -182,11 +182,12 @@ def progress(folder: Path) -> Progress:
         elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
         if event["event"] == "epoch":
             last_epoch = last_epoch or event
-        if event.get("val_accuracy"):
-            last_validation = last_validation or event
-        if last_epoch and (last_validation or ("num_val" in last_epoch and not last_epoch["num_val"])):
+        best_step = best_step or event.get("best_step")
+        if best_step is not None and event.get("step") == best_step and event.get("val_accuracy"):
+            best = event
+        if last_epoch and (best or not last_epoch["num_val"]):
             break
-    return Progress(state, last_epoch, last_validation, error, worker, elapsed_s)
+    return Progress(state, last_epoch, best, error, worker, elapsed_s)
 
 
 def epochs(folder: Path) -> list[events.Event]:

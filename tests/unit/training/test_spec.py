@@ -76,6 +76,8 @@ def test_what_was_asked_is_kept() -> None:
         {"preset": "digits", "weights": "mine.safetensors"},
         {"tune": "scratch", "freeze_epochs": 1},
         {"imbalance": "focal", "mixup": 0.2},
+        {"processes": 2, "batch_size": 3},
+        {"processes": 20},
         {"unknown": 1},
     ],
 )
