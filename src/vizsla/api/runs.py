@@ -87,7 +87,12 @@ def _start(
             network_file=own.keep(own_network, claim.folder) if own_network else None,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        launch.run(WORKER, claim.folder, claim.lock, on_event)
+        try:
+            launch.run(WORKER, claim.folder, claim.lock, on_event)
+        except VizslaError as error:
+            if error.kind == "defect" and not (claim.folder / workspace.FINAL_FILE["run"]).exists():
+                error.where = str(_keep_log(ws, claim.folder))
+            raise
         if not (claim.folder / workspace.FINAL_FILE["run"]).exists():
             raise KeyboardInterrupt  # stopped before it was accepted: nothing is left of it
     return get(ws, claim.entry.id)
@@ -132,6 +137,14 @@ def find_rate(
             for result in (rates.FOUND, rates.CHART):
                 shutil.copyfile(folder / result, out / result)
         return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
+
+
+def _keep_log(ws: Workspace, folder: Path) -> Path:
+    """Keep the log of a run that was never accepted, whose folder goes: its message names it."""
+    kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(folder / work.LOG, kept)
+    return kept
 
 
 def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, ValidationError
 
 from vizsla.errors import InvalidInput
@@ -72,6 +72,7 @@ def with_options(
                         show_default=False if given_only else None,
                         # Not even None without one: cyclopts hides what is said to be in no group.
                         **grouped.get(name, {}),
+                        **_converter(field.annotation),
                     ),
                 ],
             )
@@ -91,6 +92,22 @@ def with_options(
         return wrapped
 
     return decorate
+
+
+def whole(_: Any, tokens: Sequence[Token]) -> int | None:
+    """An int from an option, or None; cyclopts by itself would round 1.5."""
+    text = tokens[0].value
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _converter(annotation: Any) -> dict[str, Any]:
+    kinds = get_args(_plain(annotation)) or (_plain(annotation),)
+    return {"converter": whole} if int in kinds else {}
 
 
 def _plain(annotation: Any) -> Any:

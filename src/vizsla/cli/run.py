@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 import vizsla
 from vizsla.api import runs
 from vizsla.api.runs import RunStatus
-from vizsla.cli.options import Common, make, own_path, with_options
+from vizsla.cli.options import Common, make, own_path, whole, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
 from vizsla.cli.progress import Bars, epoch_line
 from vizsla.training.run import Run
@@ -69,7 +69,7 @@ def extend(
     name: str,
     /,
     *,
-    epochs: Annotated[int, Parameter(help="Epochs more.")],
+    epochs: Annotated[int, Parameter(help="Epochs more.", converter=whole)],
     device: Annotated[str | None, Parameter(help="Go on on another device: auto, cpu, cuda or cuda:N.")] = None,
     common: Common = Common(),
 ) -> int:

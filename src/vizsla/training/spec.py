@@ -221,7 +221,8 @@ class TrainingSpec(BaseModel):
             raise ValueError("freeze_epochs has no use with tune=scratch; leave one of the two out")
         if self.imbalance == "focal" and (self.mixup or self.cutmix or self.label_smoothing):
             raise ValueError("imbalance=focal needs plain labels: leave out mixup, cutmix and label_smoothing")
-        pictures = (self.batch_size or DIGITS_BATCH.get(self.net, 32)) * self.accumulate
+        usual = DIGITS_BATCH.get(self.net, 32) if self.preset == "digits" else 32
+        pictures = (self.batch_size or usual) * self.accumulate
         if pictures < 2 * self.num_processes:
             raise ValueError(
                 f"steps of {pictures} pictures cannot be shared by {self.num_processes} processes: each needs two"
