@@ -25,7 +25,8 @@ from vizsla.training.optimizers import FUSED, make_optimizer
 from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
-# Below this many parameters, several threads of a CPU wait for each other longer than they compute.
+# Below this many parameters a shorter format gains nothing, and several threads of a CPU wait for each other longer
+# than they compute.
 SMALL_NETWORK = 1_000_000
 # A shorter number format has to be so much faster to be taken: it costs accuracy where it gains nothing.
 WORTH_ROUNDING = 1.1
@@ -75,6 +76,10 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
         trial: what to time.
         cache: JSON file that keeps what was found on this machine.
     """
+    if _is_small(trial.network) and (trial.spec.precision, trial.spec.compile) == ("auto", "auto"):
+        # Seconds at most are to be gained, and timings so short are mostly noise: the same seed would not always
+        # give the same weights.
+        return Arithmetic(precision="fp32", reason="the network is small")
     key = _key(trial)
     kept = _kept(cache).get(key)
     if kept is not None:
@@ -215,6 +220,10 @@ def _kept(cache: Path) -> dict[str, Arithmetic]:
         return {}
 
 
+def _is_small(network: nn.Module) -> bool:
+    return sum(parameter.numel() for parameter in network.parameters()) < SMALL_NETWORK
+
+
 def choose_threads(device: torch.device, network: nn.Module, processes: int) -> None:
     """Share the cores among the processes, and let a small network train on one thread of a CPU.
 
@@ -222,8 +231,7 @@ def choose_threads(device: torch.device, network: nn.Module, processes: int) -> 
     """
     if device.type != "cpu":
         return
-    small = sum(parameter.numel() for parameter in network.parameters()) < SMALL_NETWORK
-    torch.set_num_threads(1 if small else max(1, torch.get_num_threads() // processes))
+    torch.set_num_threads(1 if _is_small(network) else max(1, torch.get_num_threads() // processes))
 
 
 def devices_again(before: tuple[str, ...], wanted: str | None, processes: int) -> list[torch.device]:

@@ -22,7 +22,8 @@ def _trial(num_passes: int = 1000, **settings: Any) -> Trial:
     return Trial(network, (32, 32), 3, spec, CPU, 4, num_passes)
 
 
-def test_the_fastest_is_taken_and_kept(tmp_path: Path) -> None:
+def test_the_fastest_is_taken_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arithmetic, "SMALL_NETWORK", 0)
     cache = tmp_path / "cache" / "arithmetic.json"
     trial = _trial()
     before = {name: value.clone() for name, value in trial.network.state_dict().items()}
@@ -52,6 +53,13 @@ def test_compilation_is_tried_only_where_it_can_pay(tmp_path: Path) -> None:
 
 def test_a_head_alone_is_measured_by_passes_and_has_no_fused_optimiser(tmp_path: Path) -> None:
     assert not choose(_trial(tune="head"), tmp_path / "cache" / "a.json").fused
+
+
+def test_a_small_network_is_not_measured(tmp_path: Path) -> None:
+    """Its timings are noise: what is chosen must not differ from one run to the next."""
+    found = choose(_trial(), tmp_path / "cache" / "a.json")
+    assert (found.precision, found.channels_last, found.fused, found.measured) == ("fp32", True, False, {})
+    assert not (tmp_path / "cache").exists()
 
 
 def test_devices() -> None:
