@@ -222,7 +222,7 @@ def show_run(status: RunStatus) -> None:
         ("device", _devices(run)),
         *((("asked for", safe(_asked(run))),) if _asked(run) else ()),
         ("progress", f"epoch {epoch} of {spec.epochs}, {seconds(progress.elapsed_s)}"),
-        *(((f"best of val, epoch {progress.best['epoch']:g}", _figure(progress.best)),) if progress.best else ()),
+        *(((f"best of val, epoch {progress.best['best_epoch']:g}", _figure(progress.best)),) if progress.best else ()),
         ("lies in", safe(status.folder)),
     ]
     out.print(facts(pairs))
@@ -230,9 +230,9 @@ def show_run(status: RunStatus) -> None:
         out.print(f"[red]Failed:[/] {safe(progress.error['what'])} {safe(progress.error['remedy'])}", soft_wrap=True)
 
 
-def _figure(validation: dict[str, Any]) -> str:
-    accuracy = validation["val_accuracy"]
-    return f"{percent(accuracy)} of {accuracy['num_pictures']:,} pictures, at step {validation['step']:,}"
+def _figure(event: dict[str, Any]) -> str:
+    accuracy = event["best_accuracy"]
+    return f"{percent(accuracy)} of {accuracy['num_pictures']:,} pictures, at step {event['best_step']:,}"
 
 
 def _asked(run: Run) -> str:
@@ -277,7 +277,7 @@ def _suggest(run: Run) -> None:
 def _row(status: RunStatus) -> tuple[object, ...]:
     run, progress = status.run, status.progress
     last = progress.last_epoch
-    accuracy = percent(progress.best["val_accuracy"]) if progress.best else "–"
+    accuracy = percent(progress.best["best_accuracy"]) if progress.best else "–"
     return (
         safe(run.name),
         run.id,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vizsla import files
+from vizsla import files, metrics
 from vizsla.networks import catalogue
 from vizsla.networks.classifier import Classifier
 from vizsla.training import setup
@@ -28,9 +28,10 @@ class Best(NamedTuple):
     """One of the best validations so far: by accuracy (balanced, for unequal classes) and then by loss."""
 
     step: int
-    epoch: int
+    epoch: float
     score: float
     loss: float
+    accuracy: metrics.Interval
 
     def beaten_by(self, other: Best) -> bool:
         """Whether `other` is better."""
@@ -72,7 +73,7 @@ def save(run_folder: Path, network: nn.Module, state: State, position: Position,
             _save(unfinished / "optimizer.safetensors", tensors)
             facts = position._asdict() | {
                 "format": "vizsla.checkpoint/1",
-                "best": [best._asdict() for best in position.best],
+                "best": [best._asdict() | {"accuracy": best.accuracy._asdict()} for best in position.best],
                 "sums": state.sums.tolist(),
                 "recent": state.recent.tolist(),
                 "micro_batch": state.micro_batch,
@@ -102,7 +103,7 @@ def load(folder: Path, network: nn.Module, state: State) -> Position:
     state.micro_batch = facts["micro_batch"]
     state.sums = torch.tensor(facts["sums"], dtype=torch.float64)
     state.recent = torch.tensor(facts["recent"], dtype=torch.float64)
-    best = tuple(Best(**fields) for fields in facts["best"])
+    best = tuple(Best(**fields | {"accuracy": metrics.Interval(**fields["accuracy"])}) for fields in facts["best"])
     return Position(facts["step"], facts["elapsed_s"], best, facts["stale"])
 
 

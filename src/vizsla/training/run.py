@@ -148,7 +148,7 @@ class Progress(NamedTuple):
     last_epoch: events.Event | None
     """the `epoch` event of the last epoch that ended"""
     best: events.Event | None
-    """the event of the best validation so far"""
+    """the last event that names the best validation so far"""
     error: dict[str, str] | None
     worker: int | None
     """process id of the living worker"""
@@ -173,7 +173,7 @@ def progress(folder: Path) -> Progress:
     """What has happened so far. A run whose worker is gone without a last word is `lost`, never `running`."""
     # The worker is looked for before its events are read: one that ends in between has then written its last word.
     worker = files.lock_holder(folder)
-    last_epoch = best = best_step = error = None
+    last_epoch = best = error = None
     state: State = "running" if worker is not None else "lost"
     elapsed_s = 0.0
     for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS)):
@@ -182,10 +182,9 @@ def progress(folder: Path) -> Progress:
         elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
         if event["event"] == "epoch":
             last_epoch = last_epoch or event
-        best_step = best_step or event.get("best_step")
-        if best_step is not None and event.get("step") == best_step and event.get("val_accuracy"):
+        if best is None and event.get("best_step") is not None:
             best = event
-        if last_epoch and (best or not last_epoch["num_val"]):
+        if last_epoch:
             break
     return Progress(state, last_epoch, best, error, worker, elapsed_s)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vizsla.metrics import wilson
 from vizsla.training import checkpoint
 from vizsla.training.average import Average
 from vizsla.training.checkpoint import Best, Position
@@ -51,7 +52,7 @@ def test_what_is_loaded_goes_on_as_what_was_saved(tmp_path: Path, optimizer: str
     state = _state(network, optimizer, ema=ema)
     for _ in range(3):
         _step(network, state)
-    best = Best(step=2, epoch=1, score=0.5, loss=0.7)
+    best = Best(step=2, epoch=1, score=0.5, loss=0.7, accuracy=wilson(5, 10))
     folder = checkpoint.save(tmp_path, network, state, _position(3, best), keep=set())
 
     other = _network(1)
@@ -93,7 +94,7 @@ def test_the_last_the_best_and_those_asked_for_are_kept(
     state = _state(network, "sgd")
     position = _position(0)
     for step, score in enumerate([0.1, 0.9, 0.3, 0.8, 0.2, 0.1], 1):
-        found = Best(step=step, epoch=1, score=score, loss=0.7)
+        found = Best(step=step, epoch=1, score=score, loss=0.7, accuracy=wilson(5, 10))
         position = position.validated(found, keep_best)._replace(step=step)
         checkpoint.save(tmp_path, network, state, position, keep=keep)
     assert position.stale == 4
@@ -119,4 +120,5 @@ def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
     ],
 )
 def test_best_is_by_score_and_then_by_loss(now: tuple[float, float], then: tuple[float, float], beaten: bool) -> None:
-    assert Best(1, 1, *now).beaten_by(Best(2, 2, *then)) is beaten
+    accuracy = wilson(5, 10)
+    assert Best(1, 1, *now, accuracy).beaten_by(Best(2, 2, *then, accuracy)) is beaten
