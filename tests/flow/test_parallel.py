@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from tests.support import draw_shapes
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, runs
+from vizsla.api import runs
 from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput, VizslaError, WorkerDied
 from vizsla.training.run import find_checkpoint
@@ -32,15 +30,6 @@ SETTINGS: dict[str, Any] = {
     "mixup": 0.2,
     "checkpoint_every_s": 0.01,
 }
-
-
-@pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("parallel")
-    pictures = draw_shapes(folder / "pictures")
-    with vizsla.open(folder / "workspace") as opened:
-        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
-        yield opened
 
 
 @pytest.fixture(scope="module")

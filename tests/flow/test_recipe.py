@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from tests.support import draw_shapes
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, evaluations, models, runs
+from vizsla.api import evaluations, models, runs
 from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput, WorkerDied
 from vizsla.training.run import checkpoints, find_checkpoint
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("recipe")
-    pictures = draw_shapes(folder / "pictures")
-    with vizsla.open(folder / "workspace") as opened:
-        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
-        yield opened
 
 
 def _train(ws: Workspace, name: str, **settings: Any) -> runs.RunStatus:

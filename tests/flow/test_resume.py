@@ -7,16 +7,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import command, draw_shapes, environment
+from tests.support import command, environment
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, runs
+from vizsla.api import runs
 from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, WorkerDied
 from vizsla.training.run import checkpoints, find_checkpoint
@@ -28,15 +28,6 @@ SPEC = vizsla.TrainingSpec(
 )
 STEPS_PER_EPOCH = 48
 WAIT_S = 120
-
-
-@pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("resume")
-    pictures = draw_shapes(folder / "pictures")
-    with vizsla.open(folder / "workspace") as opened:
-        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,8 @@ def _start(
             network_file=own.keep(own_network, claim.folder) if own_network else None,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        try:
+        with _log_kept(ws, claim.folder):
             launch.run(WORKER, claim.folder, claim.lock, on_event)
-        except VizslaError as error:
-            if error.kind == "defect" and not (claim.folder / workspace.FINAL_FILE["run"]).exists():
-                error.where = str(_keep_log(ws, claim.folder))
-            raise
         if not (claim.folder / workspace.FINAL_FILE["run"]).exists():
             raise KeyboardInterrupt  # stopped before it was accepted: nothing is left of it
     return get(ws, claim.entry.id)
@@ -130,7 +127,7 @@ def find_rate(
             network_file=own.keep(own_network, folder) if own_network else None,
         )
         files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-        with files.Lock(folder) as lock:
+        with files.Lock(folder) as lock, _log_kept(ws, folder):
             launch.run_whole(FINDER, folder, lock, on_event)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
@@ -139,12 +136,18 @@ def find_rate(
         return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
 
 
-def _keep_log(ws: Workspace, folder: Path) -> Path:
-    """Keep the log of a run that was never accepted, whose folder goes: its message names it."""
-    kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
-    kept.parent.mkdir(exist_ok=True)
-    shutil.copyfile(folder / work.LOG, kept)
-    return kept
+@contextlib.contextmanager
+def _log_kept(ws: Workspace, folder: Path) -> Iterator[None]:
+    """Of a defect whose folder goes, since no run was accepted there, keep the log: its message names it."""
+    try:
+        yield
+    except VizslaError as error:
+        if error.kind == "defect" and not (folder / workspace.FINAL_FILE["run"]).exists():
+            kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
+            kept.parent.mkdir(exist_ok=True)
+            shutil.copyfile(folder / work.LOG, kept)
+            error.where = str(kept)
+        raise
 
 
 def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:

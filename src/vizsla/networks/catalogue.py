@@ -240,10 +240,19 @@ def _classifier(network: Any) -> nn.Module:
     lacking = [part for part in SEPARABLE_BY if not hasattr(network, part)]
     if lacking:
         raise _inseparable(network, f"it lacks {' and '.join(lacking)}, by which timm's networks part body and head")
-    classifier = network.get_classifier()
-    if not isinstance(classifier, nn.Module):
+    return head(network)
+
+
+def head(network: Any) -> nn.Module:
+    """The classifier, as the one part that can be trained before or without the others.
+
+    Raises:
+        InvalidInput: there are several, or none.
+    """
+    found = network.get_classifier() if hasattr(network, "get_classifier") else None
+    if not isinstance(found, nn.Module):
         raise _inseparable(network, "it has not one classifier but several, or none")
-    return classifier
+    return found
 
 
 def _require_separable(network: nn.Module, x: Tensor) -> None:
@@ -276,7 +285,7 @@ def _inseparable(network: nn.Module, reason: str) -> InvalidInput:
     return InvalidInput(
         f"The classifier of {name} cannot be trained alone: {reason}.",
         where="tune",
-        remedy="Train the whole network with --tune full, or use another one.",
+        remedy="Train the whole network, with --tune full and without --freeze-epochs, or use another one.",
     )
 
 

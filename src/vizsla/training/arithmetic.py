@@ -196,8 +196,8 @@ def _fused_is_faster(trial: Trial) -> bool:
 
 
 def _name(arithmetic: Arithmetic) -> str:
-    layout = "channels-last" if arithmetic.channels_last else "channels-first"
-    return f"{arithmetic.precision}, {layout}" + (", compiled" if arithmetic.compiled else "")
+    order = "channels-last" if arithmetic.channels_last else "channels-first"
+    return f"{arithmetic.precision}, {order}" + (", compiled" if arithmetic.compiled else "")
 
 
 def _key(trial: Trial) -> str:

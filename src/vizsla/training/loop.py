@@ -222,7 +222,8 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
             epoch, left = divmod(state.step, plan.steps_per_epoch)
             report = state.step % task.report_every == 0 or left == 0
             validates = task.validates(state.step)
-            synced = report or validates or state.step % task.synced_every == 0
+            saves = is_due(task.spec.checkpoint_every, state.step, plan)
+            synced = report or validates or saves or state.step % task.synced_every == 0
             if synced:
                 state.sync(group)
             loss = state.read_loss() if report else None

@@ -42,13 +42,14 @@ class Prepared:
     plan: Plan
 
 
-def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, rank: int = 0) -> Prepared:
+def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -> Prepared:
     """Check a request, build its network, find its weights and measure how to compute; of the run nothing is written.
+
+    Of several processes only the first does this; the others do what `again` does.
 
     Args:
         announce: told in one sentence before anything is fetched from a network.
         cache: see `arithmetic.choose`.
-        rank: of this process among those that train the run together.
 
     Raises:
         NotFound: there is no such network.
@@ -69,14 +70,14 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
         found = weights.find(request.net, spec.weights, announce=announce)
         _clear_classifier(network)
         weights.load(network, found, in_channels=channels)
-    arithmetic.choose_threads(devices[rank], network, len(devices))
+    arithmetic.choose_threads(devices[0], network, len(devices))
     train, val = _splits(request.dataset_folder, dataset)
     plan = plan_of(spec, train.labels.numpy())
-    require_shares(spec, plan, devices[rank])
+    require_shares(spec, plan, devices[0])
     _require_single_pictures(spec, network, (channels, *size))
     batch_size = -(-(spec.batch_size or 1) // len(devices))
     num_passes = plan.num_pictures * plan.epochs
-    trial = arithmetic.Trial(network, size, channels, spec, devices[rank], batch_size, num_passes)
+    trial = arithmetic.Trial(network, size, channels, spec, devices[0], batch_size, num_passes)
     run = Run(
         id=request.id,
         name=request.name,
@@ -99,7 +100,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path, r
         network_sha256=files.sha256(request.network_file) if request.network_file else None,
         vizsla_version=version("vizsla"),
     )
-    return Prepared(run, classifier_of(run, network), devices[rank], train, val, plan)
+    return Prepared(run, classifier_of(run, network), devices[0], train, val, plan)
 
 
 def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepared:
@@ -146,22 +147,6 @@ def classifier_of(run: Run, network: torch.nn.Module, folder: Path | None = None
 def mean_picture(folder: Path) -> torch.Tensor:
     """What a run subtracts from every picture: float32 (1, C, h, w) in 0..1."""
     return torch.from_numpy(np.load(folder / MEAN_PICTURE, allow_pickle=False))[None]
-
-
-def head_of(network: torch.nn.Module) -> torch.nn.Module:
-    """The last layer, which can be trained alone.
-
-    Raises:
-        InvalidInput: it has not one last layer.
-    """
-    head = network.get_classifier() if hasattr(network, "get_classifier") else None  # type: ignore[operator]
-    if not isinstance(head, torch.nn.Module):
-        raise InvalidInput(
-            "The network has not one last layer that could be trained first.",
-            where="freeze_epochs",
-            remedy="Leave out --freeze-epochs, or use another network.",
-        )
-    return head
 
 
 def _require_single_pictures(spec: TrainingSpec, network: torch.nn.Module, shape: tuple[int, int, int]) -> None:
@@ -227,7 +212,7 @@ def require_head(spec: TrainingSpec, network: torch.nn.Module, size: tuple[int, 
         with catalogue.evaluating(network):
             catalogue.features(network, torch.zeros(2, channels, *size))
     if spec.freeze_epochs:
-        head_of(network)
+        catalogue.head(network)
 
 
 def _clear_classifier(network: torch.nn.Module) -> None:

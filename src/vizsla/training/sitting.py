@@ -18,6 +18,7 @@ from torch import nn
 
 from vizsla import files, work
 from vizsla.events import EventLog
+from vizsla.networks import catalogue
 from vizsla.training import checkpoint, setup
 from vizsla.training.arithmetic import layout, scaler
 from vizsla.training.average import Average
@@ -76,9 +77,9 @@ def train_run(folder: Path, log: EventLog, stop: work.Stop, request: Request) ->
     return attend(sitting)
 
 
-def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request, rank: int = 0) -> Sitting:
+def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
-    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json", rank=rank)
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json")
     run = prepared.run
     # Of a beginning that was killed before it was accepted.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -162,7 +163,7 @@ def place(prepared: setup.Prepared) -> State:
 def _module(prepared: setup.Prepared) -> nn.Module:
     """What the optimiser trains: the network, or its head alone."""
     network = prepared.classifier.network
-    return network if prepared.run.spec.tune != "head" else setup.head_of(network)
+    return network if prepared.run.spec.tune != "head" else catalogue.head(network)
 
 
 def task_of(sitting: Sitting) -> Task:
@@ -190,7 +191,7 @@ def task_of(sitting: Sitting) -> Task:
         spec=spec,
         plan=prepared.plan,
         module=module,
-        head=setup.head_of(prepared.classifier.network) if spec.freeze_epochs else None,
+        head=catalogue.head(prepared.classifier.network) if spec.freeze_epochs else None,
         train=inputs(prepared.train, "train"),
         val=inputs(prepared.val, "val") if prepared.val else None,
         objective=Objective(spec, prepared.train.labels, len(prepared.run.labels)).to(prepared.device),
@@ -268,7 +269,7 @@ def _note(sitting: Sitting, task: Task, validation: Validation | None) -> None:
     plan, step = task.plan, sitting.state.step
     balanced = task.spec.imbalance != "none"
     score = validation.balanced_accuracy if balanced else validation.accuracy.value
-    found = Best(step, -(-step // plan.steps_per_epoch), score, validation.loss)
+    found = Best(step, step / plan.steps_per_epoch, score, validation.loss, validation.accuracy)
     sitting.position = sitting.position.validated(found, task.spec.keep_best)
 
 
@@ -303,8 +304,9 @@ def _log_validation(sitting: Sitting, event: Validated | EpochEnded) -> None:
         "val_loss": val.loss if val else None,
         "val_accuracy": val.accuracy._asdict() if val else None,
         "val_balanced_accuracy": val.balanced_accuracy if val else None,
-        "best_epoch": best[0].epoch if best else None,
+        "best_epoch": round(best[0].epoch, 4) if best else None,
         "best_step": best[0].step if best else None,
+        "best_accuracy": best[0].accuracy._asdict() if best else None,
         "elapsed_s": round(sitting.elapsed_s, 3),
     }
     if isinstance(event, Validated):

@@ -7,7 +7,6 @@ type Event (tensorflow/core/util/event.proto). Each record is written at once, s
 
 from __future__ import annotations
 
-import contextlib
 import os
 import struct
 import time
@@ -45,8 +44,7 @@ class Writer:
 
     def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(OSError):  # what a full disk did not take is lost, and was said
-            self._file.close()
+        self._file.close()
 
     def _write(self, content: bytes, wall_time: float, step: int) -> None:
         record = _field(1, DOUBLE, struct.pack("<d", wall_time)) + _field(2, VARINT, _varint(step)) + content
