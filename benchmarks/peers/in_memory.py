@@ -1,4 +1,7 @@
-"""The limit: forward, loss, backward and optimiser on random pictures that are in memory already."""
+"""The limit: forward, loss, backward and optimiser on random pictures that are in memory already.
+
+Freed memory stays with the process, as in Vizsla's workers, unless a variant says "released": see `keep_freed_memory`.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ import torch
 from clock import Window
 from torch.nn import functional as F
 
+from vizsla.training.arithmetic import keep_freed_memory
+
 
 def rate(asked: dict[str, Any], variant: str) -> float:
-    """Pictures a second in one variant, such as "bf16 channels_last"."""
-    number_format, layout = variant.split()
+    """Pictures a second in one variant, such as "bf16 channels_last" or "bf16 channels_last released"."""
+    number_format, layout, *released = variant.split()
+    if not released:
+        keep_freed_memory()
     device = asked["device"]
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     network = timm.create_model(asked["net"], num_classes=asked["num_classes"]).to(device, memory_format=memory).train()

@@ -72,9 +72,10 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 def _open_run(request: Request) -> Judged:
     import torch
 
-    from vizsla.training import checkpoint
+    from vizsla.training import arithmetic, checkpoint
     from vizsla.training.run import find_checkpoint, open_run
 
+    arithmetic.keep_freed_memory()
     run = open_run(request.subject_folder)
     found = find_checkpoint(request.subject_folder, request.checkpoint)
     device = _device(run.devices[0])

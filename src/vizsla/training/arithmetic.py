@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import hashlib
 import time
 from collections.abc import Callable
@@ -35,6 +36,10 @@ WORTH_COMPILING_S = 1800.0
 # On a CPU a few pictures keep it as busy as many; a GPU is measured on a whole batch.
 CPU_PICTURES = 8
 MEASURE_S = 0.4
+
+# Options of glibc's mallopt(3).
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+GROW_BYTES = 256 * 2**20
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -232,6 +237,20 @@ def choose_threads(device: torch.device, network: nn.Module, processes: int) -> 
     if device.type != "cpu":
         return
     torch.set_num_threads(1 if _is_small(network) else max(1, torch.get_num_threads() // processes))
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that tensors on the CPU give back, for those of the next step.
+
+    Else glibc hands each large block to the kernel and asks for it anew, cleared, page by page: of a step of ResNet-18
+    on 32 pictures of 224 px that was a quarter of the time, for a fifth less memory. Other C libraries have no such
+    options, and stay as they are.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)
+        libc.mallopt(M_TOP_PAD, GROW_BYTES)
 
 
 def devices_again(before: tuple[str, ...], wanted: str | None, processes: int) -> list[torch.device]:

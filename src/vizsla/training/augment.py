@@ -257,7 +257,7 @@ def _geometry(pixels: Tensor, draws: Draws, size: Size) -> Tensor:
 
 def _cut(pixels: Tensor, draws: Draws, size: Size) -> Tensor:
     """Window, mirroring and quarter turns of uint8 (n, H, W, C), exactly."""
-    num, full_height, full_width, _ = pixels.shape
+    num, full_height, full_width, channels = pixels.shape
     height, width = size
     if draws.window is None and draws.mirrored is None and draws.upside_down is None and draws.turns is None:
         return pixels
@@ -273,7 +273,10 @@ def _cut(pixels: Tensor, draws: Draws, size: Size) -> Tensor:
     if draws.turns is not None and height == width:
         lying = (draws.turns % 2 == 1).to(device)[:, None, None]
         row, column = torch.where(lying, rows[:, None, :], row), torch.where(lying, columns[:, :, None], column)
-    return pixels[torch.arange(num, device=device)[:, None, None], row, column]
+    # By the number of each pixel in all pictures: on a CPU a quarter of the time of an index of three parts.
+    picture = torch.arange(num, device=device)[:, None, None]
+    wanted = ((picture * full_height + row) * full_width + column).flatten()
+    return pixels.reshape(-1, channels).index_select(0, wanted).view(num, height, width, channels)
 
 
 def _reversals(draws: Draws) -> tuple[Tensor, Tensor]:

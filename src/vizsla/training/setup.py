@@ -71,6 +71,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         _clear_classifier(network)
         weights.load(network, found, in_channels=channels)
     arithmetic.choose_threads(devices[0], network, len(devices))
+    arithmetic.keep_freed_memory()
     train, val = _splits(request.dataset_folder, dataset)
     plan = plan_of(spec, train.labels.numpy())
     require_shares(spec, plan, devices[0])
@@ -117,6 +118,7 @@ def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepare
         )
     device = arithmetic.devices_again(run.devices, request.device, request.num_processes)[rank]
     torch.set_num_threads(run.threads)
+    arithmetic.keep_freed_memory()
     size = (run.input.height, run.input.width)
     net = run.net(folder)
     network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import platform
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +73,21 @@ def test_devices() -> None:
         for wanted in ("cuda", "cuda:1", "cuda:0,1"):
             with pytest.raises(Unavailable, match="0 were found"):
                 choose_devices(wanted, 1)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep freed memory")
+def test_a_worker_takes_no_new_pages_for_the_tensors_of_the_next_step() -> None:
+    script = """
+import resource, torch
+from vizsla.training.arithmetic import keep_freed_memory
+keep_freed_memory()
+for _ in range(3):
+    torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    pages_of_a_tensor = 2**24 * 4 // resource.getpagesize()
+    assert int(done.stdout) < pages_of_a_tensor
