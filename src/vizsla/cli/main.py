@@ -6,9 +6,10 @@ import json
 import os
 import signal
 import sys
+import warnings
 from importlib.metadata import version
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
@@ -27,12 +28,26 @@ app = App(
 )
 app.command("vizsla.cli.quickstart:quickstart", help="Train on 5,000 digits, from pictures to a model.")
 app.command("vizsla.cli.dataset:app", name="dataset", help="Build, list, show and delete datasets.")
-app.command("vizsla.cli.run:train", name="train", help="Train a network on a dataset.")
-app.command("vizsla.cli.run:app", name="run", help="List, show, follow, resume, extend, clone, rename and delete runs.")
+app.command(
+    "vizsla.cli.run:train",
+    name="train",
+    help="Train a network on a dataset.\n\nCtrl-C stops at a checkpoint; `vizsla run resume` goes on from it.",
+)
+app.command("vizsla.cli.run:app", name="run", help="Preview, list, show, follow, resume, extend, clone and stop runs.")
 app.command("vizsla.cli.evaluation:evaluate", name="evaluate", help="Measure a run or a model on a split.")
 app.command("vizsla.cli.evaluation:app", name="evaluation", help="List, show and delete evaluations.")
 app.command("vizsla.cli.model:app", name="model", help="Export, list, show and delete models.")
-app.command("vizsla.cli.model:predict", name="predict", help="Classify pictures with a model.")
+app.command(
+    "vizsla.cli.model:predict",
+    name="predict",
+    help="Classify pictures with a model.\n\nThe exit status is 1 when a picture could not be read.",
+)
+app.command(
+    "vizsla.cli.doctor:doctor",
+    name="doctor",
+    help="Look at this machine: what it has, how fast it is, and what to do where that will not do.\n\n"
+    "The exit status is 1 when there is a problem.",
+)
 app.command("vizsla.cli.network:app", name="network", help="List, show and draw networks.")
 
 
@@ -40,6 +55,7 @@ def main() -> NoReturn:
     """Run the command in `sys.argv` and exit with its status."""
     # A container is stopped by SIGTERM; it should end in a checkpoint, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _interrupt)
+    warnings.showwarning = _print_warning
     try:
         status = app(exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -62,6 +78,12 @@ def main() -> NoReturn:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    from vizsla.cli.output import err, safe
+
+    err.print(f"[yellow]Warning:[/] {safe(message)}", soft_wrap=True)
 
 
 def _one_line(error: CycloptsError) -> str:

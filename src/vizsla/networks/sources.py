@@ -77,6 +77,13 @@ def in_words(name: str) -> str:
     return f"hub {config.hf_hub_id}" if config.hf_hub_id else str(config.url)
 
 
+def at_hand() -> list[str]:
+    """The networks whose pretrained weights are on this disk: in packages first, then in the caches of downloads."""
+    packaged = [name for name in PACKAGES if in_package(name)]
+    configs = ((name, published(name)) for name in timm.list_models() if name not in packaged)
+    return packaged + [name for name, config in configs if config is not None and in_cache(config)]
+
+
 def origin(config: Any) -> str:
     """The address that has to be reachable for a download: the hub's, or the file's own."""
     return constants.ENDPOINT if config.hf_hub_id else str(config.url)

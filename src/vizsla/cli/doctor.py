@@ -1,0 +1,43 @@
+"""`vizsla doctor`: what this machine has, how fast it is, and what could be better."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from vizsla.api import machine
+from vizsla.cli.options import Common
+from vizsla.cli.output import err, out, print_json, safe
+from vizsla.machine.checks import Check
+
+MARKS = {"good": "[green]good[/]   ", "note": "[yellow]note[/]   ", "problem": "[red]problem[/]"}
+
+
+def doctor(*, common: Common = Common()) -> int:
+    """Look at this machine: what it has, how fast it computes and copies, and what to do where that will not do.
+
+    The exit status is 1 when there is a problem.
+    """
+    with err.status("Looking", spinner="dots") as status:
+        found = machine.diagnose(common.workspace, lambda stage: status.update(stage.capitalize()))
+    problems = sum(check.verdict == "problem" for check in found)
+    if common.json:
+        print_json({"checks": [check._asdict() for check in found], "problems": problems})
+    else:
+        _show(found)
+    return int(problems > 0)
+
+
+def _show(found: list[Check]) -> None:
+    width = max(len(check.name) for check in found)
+    for topic, checks in groupby(found, key=lambda check: check.topic):
+        out.print(f"\n[bold]{safe(topic)}[/]")
+        for check in checks:
+            out.print(f"  {MARKS[check.verdict]}  [dim]{check.name:<{width}}[/]  {safe(check.found)}", soft_wrap=True)
+            if check.remedy:
+                out.print(f"  {' ' * (width + 11)}{safe(check.remedy)}", soft_wrap=True)
+    counts = [
+        f"{count} {word}{'s' if count > 1 else ''}"
+        for word in ("problem", "note")
+        if (count := sum(check.verdict == word for check in found))
+    ]
+    out.print(f"\n{' and '.join(counts) or 'All is good'}.")
