@@ -69,6 +69,7 @@ def main() -> None:
     device, size = torch.device(options.device), (options.size, options.size)
     spec = TrainingSpec(net=options.net, tune="head")
     network = catalogue.build(options.net, num_classes=10, in_channels=3, size=size)
+    arithmetic.settle(device)
     trial = arithmetic.Trial(network, size, 3, spec, device, FEATURE_BATCH, 10_000)
 
     with tempfile.TemporaryDirectory() as folder:
