@@ -75,22 +75,30 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
         except Exception as error:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
-            if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-                _failed(log, TrainingFailed(f"The device is out of memory: {error}", remedy=LESS_MEMORY))
-                return EXIT_REFUSED
-            _failed(log, defect(error, folder), traceback.format_exc())
-            return EXIT_FAILED
+            _failed(log, found := expected(error, folder), found.trace)
+            return EXIT_FAILED if found.kind == "defect" else EXIT_REFUSED
     return 0
 
 
-def defect(error: Exception, folder: Path) -> VizslaError:
-    """What is said of an exception that nobody expected."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the machine, has no memory left. torch's is known by its name."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    signs = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def expected(error: Exception, folder: Path) -> VizslaError:
+    """What is said of an exception that no code foresaw: a lack of memory, or else a defect with its traceback."""
+    if is_out_of_memory(error):
+        return TrainingFailed(f"The device is out of memory: {error}", remedy=LESS_MEMORY)
     found = VizslaError(
         f"{type(error).__name__}: {error}",
         where=str(folder / LOG),
         remedy="This is a defect of Vizsla or of a library; the log has the traceback.",
     )
     found.kind = "defect"
+    found.trace = "".join(traceback.format_exception(error))
     return found
 
 

@@ -132,6 +132,21 @@ def test_stopped_together_and_resumed(ws: Workspace, two: Path) -> None:
     _same(runs.resume(ws, "stopped").folder, two)
 
 
+def test_batch_statistics_and_a_frozen_beginning_survive_kills(ws: Workspace) -> None:
+    settings: dict[str, Any] = {"net": "test_resnet", "batch_size": 8, "checkpoint_every_s": 0.01}
+    spec = vizsla.TrainingSpec(**settings, tune="scratch", epochs=1)
+    first = runs.start(ws, "shapes", spec, name="norms").folder
+    weights = find_checkpoint(first, "last").folder / "weights.safetensors"
+    spec = vizsla.TrainingSpec(
+        **settings, tune="full", weights=str(weights), epochs=4, freeze_epochs=2, learning_rate=0.002, processes=2
+    )
+    whole = runs.start(ws, "shapes", spec, name="norms-whole").folder
+    steps: dict[int, int | None] = {16: 1, 34: 0}
+    status = runs.start(ws, "shapes", spec, name="norms-killed", on_event=_kill_at(ws, "norms-killed", steps))
+    assert steps == {}
+    _same(status.folder, whole)
+
+
 def test_an_error_of_a_rank_fails_at_once_with_its_traceback(ws: Workspace) -> None:
     own = ws.root / "networks" / "breaks.py"
     own.parent.mkdir(exist_ok=True)

@@ -75,12 +75,10 @@ def _open_run(request: Request) -> Judged:
     from vizsla.training import arithmetic, checkpoint
     from vizsla.training.run import find_checkpoint, open_run
 
-    arithmetic.keep_freed_memory()
     run = open_run(request.subject_folder)
     found = find_checkpoint(request.subject_folder, request.checkpoint)
     device = _device(run.devices[0])
-    # Full 32-bit floats: some GPUs would otherwise round the inputs of a convolution to 10 bits.
-    torch.backends.cudnn.allow_tf32 = False
+    arithmetic.settle(device)
     classifier = checkpoint.restore(run, found.folder).to(device)
     classifier.to(memory_format=torch.channels_last)
 

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import ctypes
 import hashlib
-import time
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -22,9 +22,12 @@ from torch import Tensor, nn
 
 from vizsla import files
 from vizsla.errors import InvalidInput, Unavailable, VizslaError
+from vizsla.machine import system
+from vizsla.machine.rates import shortest
 from vizsla.training.optimizers import FUSED, make_optimizer
-from vizsla.training.run import Arithmetic
+from vizsla.training.run import Arithmetic, Precision
 from vizsla.training.spec import TrainingSpec
+from vizsla.work import is_out_of_memory
 
 # Below this many parameters a shorter format gains nothing, and several threads of a CPU wait for each other longer
 # than they compute.
@@ -35,7 +38,7 @@ WORTH_ROUNDING = 1.1
 WORTH_COMPILING_S = 1800.0
 # On a CPU a few pictures keep it as busy as many; a GPU is measured on a whole batch.
 CPU_PICTURES = 8
-MEASURE_S = 0.4
+TURNS, TURN_S = 3, 0.2
 
 # Options of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -81,10 +84,12 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
         trial: what to time.
         cache: JSON file that keeps what was found on this machine.
     """
-    if _is_small(trial.network) and (trial.spec.precision, trial.spec.compile) == ("auto", "auto"):
+    if _is_small(trial.network):
         # Seconds at most are to be gained, and timings so short are mostly noise: the same seed would not always
         # give the same weights.
-        return Arithmetic(precision="fp32", reason="the network is small")
+        asked = trial.spec.precision
+        precision: Precision = "fp32" if asked == "auto" else asked
+        return Arithmetic(precision=precision, compiled=trial.spec.compile == "on", reason="the network is small")
     key = _key(trial)
     kept = _kept(cache).get(key)
     if kept is not None:
@@ -100,17 +105,13 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
 def _measure(trial: Trial) -> Arithmetic:
     spec = trial.spec
     formats = _formats(trial.device) if spec.precision == "auto" else [spec.precision]
-    speeds: dict[str, float] = {}
-    best: Arithmetic | None = None
-    for precision in formats:
-        for channels_last in (True, False):
-            candidate = Arithmetic(precision=precision, channels_last=channels_last, reason="")
-            speed = _speed(trial, candidate, at_least=max(speeds.values(), default=0.0) / 2)
-            speeds[_name(candidate)] = speed
-            handicap = WORTH_ROUNDING if best and best.precision != precision else 1.0
-            if best is None or speed > handicap * speeds[_name(best)]:
-                best = candidate
-    assert best is not None, "there is a format"
+    candidates = [
+        Arithmetic(precision=precision, channels_last=channels_last)
+        for precision in formats
+        for channels_last in (True, False)
+    ]
+    speeds = _speeds(trial, candidates)
+    best = _fastest(candidates, speeds)
     if speeds[_name(best)] == 0.0 and trial.batch_size > 1:  # the training will find out how much fits
         return _measure(trial._replace(batch_size=trial.batch_size // 2))
     best = _with_compilation(trial, best, speeds)
@@ -118,9 +119,36 @@ def _measure(trial: Trial) -> Arithmetic:
     plain = best.model_copy(update={"compiled": False})
     speed = speeds.get(_name(best), speeds[_name(plain)])
     reason = f"fastest of {len(speeds)} that were timed: {speed:,.0f} pictures/s"
+    if spec.compile == "on":
+        reason += " before it was compiled, as asked"
+    if trial.device.type == "cuda":  # what the trials took is free again, and is no part of the training's highest
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(trial.device)
     return best.model_copy(
         update={"fused": fused, "reason": reason, "measured": {name: round(found, 1) for name, found in speeds.items()}}
     )
+
+
+def _speeds(trial: Trial, candidates: list[Arithmetic]) -> dict[str, float]:
+    """Pictures a second of each candidate, the best of its turns: what else the machine does comes and goes."""
+    speeds = dict.fromkeys(map(_name, candidates), 0.0)
+    for turn in range(TURNS):
+        for candidate in candidates:
+            name, fastest = _name(candidate), max(speeds.values())
+            if turn and speeds[name] < fastest / 2:
+                continue  # it will not become the fastest
+            speeds[name] = max(speeds[name], _speed(trial, candidate, at_least=fastest / 2))
+    return speeds
+
+
+def _fastest(candidates: list[Arithmetic], speeds: dict[str, float]) -> Arithmetic:
+    """The fastest; the exact format, which comes first, unless a shorter one is worth its rounding."""
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        handicap = WORTH_ROUNDING if candidate.precision != best.precision else 1.0
+        if speeds[_name(candidate)] > handicap * speeds[_name(best)]:
+            best = candidate
+    return best
 
 
 def _formats(device: torch.device) -> list[str]:
@@ -149,13 +177,31 @@ def _with_compilation(trial: Trial, best: Arithmetic, speeds: dict[str, float]) 
 
 def _speed(trial: Trial, arithmetic: Arithmetic, *, at_least: float) -> float:
     """Pictures a second; measured no longer than it takes to see that it is below `at_least`. 0: out of memory."""
-    device, trains = trial.device, trial.spec.tune != "head"
+    device = trial.device
     num = min(trial.batch_size, CPU_PICTURES) if device.type == "cpu" else trial.batch_size
     num = max(num, 2)  # batch normalisation takes no single one
+    try:
+        step = trial_step(trial, arithmetic, num)
+        return num / shortest(step, device, for_s=TURN_S, give_up_s=num / at_least if at_least else math.inf)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0.0
+
+
+def trial_step(trial: Trial, arithmetic: Arithmetic, num: int, *, optimised: bool = False) -> Callable[[], None]:
+    """A step on `num` pictures that shows none, with a copy of the trial's network: forward and backward pass.
+
+    Args:
+        optimised: also with the step of the optimiser, for its memory.
+    """
+    device, trains = trial.device, trial.spec.tune != "head"
     network = copy.deepcopy(trial.network).to(device).to(memory_format=layout(arithmetic)).train(trains)
     pictures = torch.zeros(num, trial.channels, *trial.size, device=device).to(memory_format=layout(arithmetic))
     if arithmetic.compiled:
         network.compile()
+
+    optimizer = make_optimizer(trial.spec, network, fused=arithmetic.fused) if optimised else None
 
     def step() -> None:
         with torch.set_grad_enabled(trains), autocast(arithmetic, device):
@@ -163,41 +209,28 @@ def _speed(trial: Trial, arithmetic: Arithmetic, *, at_least: float) -> float:
         if trains:
             logits = output if isinstance(output, Tensor) else output[0]
             logits.float().sum().backward()
+            if optimizer is not None:
+                optimizer.step()
             network.zero_grad()
 
-    try:
-        return num / _seconds(step, device, give_up_s=num / at_least if at_least else 1e9)
-    except torch.OutOfMemoryError:
-        return 0.0
-
-
-def _seconds(step: Callable[[], object], device: torch.device, give_up_s: float = 1e9) -> float:
-    """The shortest time of a step. The first ones are left out, unless one shows that it is far too slow."""
-    best = 1e9
-    began = time.perf_counter()
-    for count in range(1000):
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - start
-        best = min(best, seconds) if count else best
-        if count and (seconds > give_up_s or (count >= 2 and time.perf_counter() - began > MEASURE_S)):
-            break
-    return best
+    return step
 
 
 def _fused_is_faster(trial: Trial) -> bool:
     if trial.spec.optimizer not in FUSED:
         return False
-    seconds = []
-    for fused in (False, True):
-        network = copy.deepcopy(trial.network).to(trial.device)
-        for parameter in network.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimizer = make_optimizer(trial.spec, network, fused=fused)
-        seconds.append(_seconds(optimizer.step, trial.device))
-    return seconds[1] < seconds[0]
+    try:
+        plain, fused = (_optimizer_seconds(trial, fused=fused) for fused in (False, True))
+    except RuntimeError:  # this torch has no such kernel for this device
+        return False
+    return fused < plain
+
+
+def _optimizer_seconds(trial: Trial, *, fused: bool) -> float:
+    network = copy.deepcopy(trial.network).to(trial.device)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    return shortest(make_optimizer(trial.spec, network, fused=fused).step, trial.device)
 
 
 def _name(arithmetic: Arithmetic) -> str:
@@ -236,7 +269,20 @@ def choose_threads(device: torch.device, network: nn.Module, processes: int) -> 
     """
     if device.type != "cpu":
         return
-    torch.set_num_threads(1 if _is_small(network) else max(1, torch.get_num_threads() // processes))
+    # torch looks at the machine; a container may have been given less of it.
+    cores = min(torch.get_num_threads(), max(1, round(system.cores())))
+    torch.set_num_threads(1 if _is_small(network) else max(1, cores // processes))
+
+
+def settle(device: torch.device) -> None:
+    """What every process does before it computes on a device: 32-bit floats are whole, and a CPU's memory is kept.
+
+    Without it some GPUs round the inputs of a convolution to 10 bits (TF32).
+    """
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    if device.type == "cpu":
+        keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
@@ -286,6 +332,6 @@ def choose_devices(wanted: str, processes: int) -> list[torch.device]:
             if max(indices) >= count
             else f"{wanted} names a GPU twice.",
             where="device",
-            remedy="Use --device cpu or --device auto, or fewer --processes.",
+            remedy="Name GPUs that are there, as in --device cuda:0; or use --device cpu, or fewer --processes.",
         )
     return [torch.device("cuda", index) for index in indices]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from vizsla.networks.classifier import as_float
 from vizsla.training import policies
-from vizsla.training.policies import LUMA, Choice
+from vizsla.training.policies import LUMA, Choice, on
 from vizsla.training.spec import TrainingSpec
 
 Size = tuple[int, int]
@@ -154,7 +154,7 @@ def pictures(pixels: Tensor, draws: Draws, spec: TrainingSpec, *, size: Size) ->
         return as_float(pixels)
     seen = _tint(pixels, draws) if tinted else pixels.to(torch.float32) / 255
     if draws.noise is not None:
-        seen += spec.noise * _normal(draws.noise.to(pixels.device), seen[0].numel()).view_as(seen)
+        seen += spec.noise * _normal(on(draws.noise, pixels.device), seen[0].numel()).view_as(seen)
     return seen.clamp_(0, 1).permute(0, 3, 1, 2)
 
 
@@ -171,10 +171,10 @@ def mix(pictures: Tensor, targets: Tensor, draws: Draws) -> tuple[Tensor, Tensor
     if draws.weight is None or draws.pasted is None:
         return pictures, targets
     device = pictures.device
-    weight, partner = draws.weight.to(device), _partners(draws.num).to(device)
+    weight, partner = on(draws.weight, device), on(_partners(draws.num), device)
     share = weight[:, None, None]
     if bool((draws.pasted[:, 2] > draws.pasted[:, 0]).any()):
-        pasted = draws.pasted.to(device)
+        pasted = on(draws.pasted, device)
         whole = (pasted[:, 2] > pasted[:, 0])[:, None, None]
         share = torch.where(whole, 1 - _inside(pasted, (pictures.shape[-2], pictures.shape[-1])).float(), share)
     share = share[:, None].to(pictures.dtype)
@@ -251,7 +251,7 @@ def _geometry(pixels: Tensor, draws: Draws, size: Size) -> Tensor:
     seen = _cut(pixels, draws, size)
     if len(warped):
         seen = seen.clone() if seen is pixels else seen
-        seen[warped.to(pixels.device)] = _warp(pixels, draws, size, warped)
+        seen[on(warped, pixels.device)] = _warp(pixels, draws, size, warped)
     return seen
 
 
@@ -268,10 +268,10 @@ def _cut(pixels: Tensor, draws: Draws, size: Size) -> Tensor:
     columns = torch.where(across[:, None], columns.flip(1), columns)
     rows = torch.where(down[:, None], rows.flip(1), rows)
     device = pixels.device
-    rows, columns = rows.to(device), columns.to(device)
+    rows, columns = on(rows, device), on(columns, device)
     row, column = rows[:, :, None], columns[:, None, :]
     if draws.turns is not None and height == width:
-        lying = (draws.turns % 2 == 1).to(device)[:, None, None]
+        lying = on(draws.turns % 2 == 1, device)[:, None, None]
         row, column = torch.where(lying, rows[:, None, :], row), torch.where(lying, columns[:, :, None], column)
     # By the number of each pixel in all pictures: on a CPU a quarter of the time of an index of three parts.
     picture = torch.arange(num, device=device)[:, None, None]
@@ -314,9 +314,9 @@ def _warp(pixels: Tensor, draws: Draws, size: Size, rows: Tensor) -> Tensor:
     x = torch.arange(width, device=device) - (width - 1) / 2
     y = torch.arange(height, device=device)[:, None] - (height - 1) / 2
     # Not a product of matrices: devices may do those with fewer bits.
-    (ax, bx, cx), (ay, by, cy) = maps[:, :2].to(device, torch.float32).permute(1, 2, 0)[..., None, None]
+    (ax, bx, cx), (ay, by, cy) = on(maps[:, :2].float(), device).permute(1, 2, 0)[..., None, None]
     grid = torch.stack([ax * x + bx * y + cx, ay * x + by * y + cy], dim=-1)
-    source = pixels[rows.to(device)].permute(0, 3, 1, 2).to(torch.float32)
+    source = pixels[on(rows, device)].permute(0, 3, 1, 2).to(torch.float32)
     seen = F.grid_sample(source, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return seen.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
@@ -332,11 +332,11 @@ def _erase(pixels: Tensor, boxes: Tensor) -> Tensor:
     rows = (boxes[:, 2] > boxes[:, 0]).nonzero()[:, 0]
     if not len(rows):
         return pixels
-    there = rows.to(pixels.device)
+    there = on(rows, pixels.device)
     chosen = pixels[there]
     _, height, width, _ = chosen.shape
     mean = (chosen.sum((1, 2), keepdim=True, dtype=torch.int64) / (height * width)).round().to(torch.uint8)
-    inside = _inside(boxes[rows].to(pixels.device), (height, width))
+    inside = _inside(on(boxes[rows], pixels.device), (height, width))
     return pixels.index_copy(0, there, torch.where(inside[..., None], mean, chosen))
 
 
@@ -351,7 +351,7 @@ def _tint(pixels: Tensor, draws: Draws) -> Tensor:
     planes = [pixels[..., channel].to(torch.float32) for channel in range(channels)]
     luma = LUMA if channels == len(LUMA) else (1 / channels,) * channels
     factors = draws.jitter if draws.jitter is not None else torch.ones(num, 3)
-    brightness, contrast, saturation = factors.to(device).T[..., None, None]
+    brightness, contrast, saturation = on(factors, device).T[..., None, None]
     # Sums of whole numbers below 2**24 are exact in any order, so a picture's mean is the same in every batch.
     sums = torch.stack([plane.sum(2).sum(1, dtype=torch.float64) for plane in planes])
     weights = torch.tensor(luma, dtype=torch.float64, device=device)
@@ -370,7 +370,7 @@ def _tint(pixels: Tensor, draws: Draws) -> Tensor:
         for channel, plane in enumerate(planes):
             torch.addcmul(rest, plane, gain, out=seen[..., channel])
         return seen
-    turn = _hue_turns(draws.hue).to(device)[..., None, None]
+    turn = on(_hue_turns(draws.hue), device)[..., None, None]
     for channel in range(channels):
         found = rest
         for source, plane in enumerate(planes):

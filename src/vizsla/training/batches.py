@@ -90,16 +90,26 @@ def share(num: int, rank: int, world: int) -> tuple[int, int]:
     return min(num, 2 * (pairs * rank // world)), min(num, 2 * (pairs * (rank + 1) // world))
 
 
-def micro_batches(start: int, stop: int, at_most: int) -> list[tuple[int, int]]:
+def largest_share(num: int, world: int) -> int:
+    """Rows of the process that has most of a step of `num` pictures."""
+    return min(num, 2 * math.ceil(math.ceil(num / 2) / world))
+
+
+def micro_batches(start: int, stop: int, at_most: int, *, largest: int = 0) -> list[tuple[int, int]]:
     """Rows `start` (even) to `stop` in pieces of about one size, of `at_most` rows or one more, cut at even rows.
 
     Only pieces of a single row are cut at odd rows too; nothing is mixed then.
+
+    Args:
+        largest: rows of the process that has most of them. Where pieces hold four rows and more, every process makes as
+            many as that one: they may wait for each other within a pass.
     """
     num = stop - start
     if at_most == 1:
         return [(row, row + 1) for row in range(start, stop)]
     # A lone last row goes with those before it: batch normalisation takes no single one.
-    pieces = max(1, math.ceil((num // 2) / (at_most // 2)))
+    pieces = math.ceil((max(num, largest) // 2) / (at_most // 2))
+    pieces = min(max(1, pieces), max(1, num // 2))
     return [(start + a, start + b) for a, b in (share(num, i, pieces) for i in range(pieces))]
 
 

@@ -81,12 +81,19 @@ def save(run_folder: Path, network: nn.Module, state: State, position: Position,
                 "optimizer": rest,
             }
             files.write_json(unfinished / "checkpoint.json", facts)
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one, which was not gone on from
             unfinished.rename(folder)
             files.fsync(root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     _retain(run_folder, {position.step, *(best.step for best in position.best), *keep})
     return folder
+
+
+def tidy(run_folder: Path) -> None:
+    """Remove what a process that was killed left of checkpoints while it wrote or deleted them."""
+    for path in (run_folder / "checkpoints").glob(".*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def load(folder: Path, network: nn.Module, state: State) -> Position:

@@ -52,11 +52,21 @@ class Group(NamedTuple):
         if self.world == 1:
             return module
         if sync_batch_norm:
-            module = convert_sync_batchnorm(module)  # timm's, which knows its own layers too
+            module = with_synced_norms(module)
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
             module, device_ids=devices, gradient_as_bucket_view=True, find_unused_parameters=some_idle
         )
+
+
+def with_synced_norms(module: nn.Module) -> nn.Module:
+    """`module` with batch statistics over all processes. Its layers are changed in place, and once only.
+
+    timm's conversion knows its own layers, which hold an activation; of converted ones it would lose that.
+    """
+    if any(isinstance(part, nn.SyncBatchNorm) for part in module.modules()):
+        return module
+    return convert_sync_batchnorm(module)
 
 
 def join(folder: Path, rank: int, world: int, device: torch.device) -> Group:

@@ -20,7 +20,7 @@ from vizsla.training import charts, setup
 from vizsla.training.checkpoint import Position
 from vizsla.training.loop import Stepped, Task, train
 from vizsla.training.rates import CHART, FOUND, Point, Rates
-from vizsla.training.run import Request
+from vizsla.training.run import ARITHMETIC, Request
 from vizsla.training.sitting import Sitting, keep_mean_picture, place, task_of
 
 LOWEST, HIGHEST = 1e-7, 10.0
@@ -36,7 +36,7 @@ LEAST_FALL = 0.05
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Raise the learning rate from step to step until the loss grows, and write down both."""
     request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
-    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json")
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / ARITHMETIC)
     if prepared.run.input.mean_picture:
         keep_mean_picture(prepared, request.dataset_folder, folder)
     state = place(prepared)

@@ -86,20 +86,21 @@ def reader(split: Stored, device: torch.device) -> Callable[[Positions], Tensor]
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if split.num_bytes < RESIDENT_SHARE * free:
-            resident = _whole(split).to(device)
-            return lambda positions: resident[torch.from_numpy(positions).to(device)]
+            resident = _whole(split, device)
+            return lambda positions: resident[torch.from_numpy(positions).to(device, non_blocking=True)]
         return lambda positions: split.read(positions).pin_memory().to(device, non_blocking=True)
     if split.pixels.about.encoding != "raw" and split.num_bytes < RESIDENT_SHARE * psutil.virtual_memory().available:
-        whole = _whole(split)
+        whole = _whole(split, device)
         return lambda positions: whole[torch.from_numpy(positions)]
     return split.read
 
 
-def _whole(split: Stored) -> Tensor:
+def _whole(split: Stored, device: torch.device) -> Tensor:
+    """All pictures of a split on a device; the machine's memory holds only a few of them at a time."""
     spans = (np.arange(i, min(i + READ_BATCH, len(split.labels))) for i in range(0, len(split.labels), READ_BATCH))
-    whole = torch.empty((len(split.labels), *split.pixels.shape[1:]), dtype=torch.uint8)
+    whole = torch.empty((len(split.labels), *split.pixels.shape[1:]), dtype=torch.uint8, device=device)
     for span in spans:
-        whole[span[0] : span[-1] + 1] = split.read(span)
+        whole[span[0] : span[-1] + 1] = split.read(span).to(device)
     return whole
 
 
@@ -168,7 +169,7 @@ class Features:
     def inputs(self, batch: Tensor, labels: Tensor, draws: Views, num_classes: int) -> tuple[Tensor, Tensor]:
         """See `Inputs.inputs`: float (n, num_features)."""
         view = (draws.chances * batch.shape[1]).long()
-        return batch[torch.arange(len(batch)), view].to(self._device), labels
+        return batch[torch.arange(len(batch)), view].to(self._device, non_blocking=True), labels
 
     def plain(self, batch: Tensor) -> Tensor:
         """See `Inputs.plain`: float (n, num_features)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,14 +22,17 @@ from vizsla import metrics
 from vizsla.errors import TrainingFailed
 from vizsla.training.arithmetic import autocast
 from vizsla.training.average import Average
-from vizsla.training.batches import Plan, Positions, ahead, micro_batches, share, step_seed
+from vizsla.training.batches import Plan, Positions, ahead, largest_share, micro_batches, share, step_seed
 from vizsla.training.distributed import Group
 from vizsla.training.inputs import Inputs
 from vizsla.training.objective import Objective
 from vizsla.training.run import Arithmetic
 from vizsla.training.schedules import learning_rate
 from vizsla.training.spec import TrainingSpec
+from vizsla.work import LESS_MEMORY, is_out_of_memory
 
+# What torch's batch normalisation says of one picture that has shrunk to a point.
+SINGLE_REFUSED = "more than 1 value per channel"
 # The loss is reported once in so many steps. Reading it makes a GPU wait until all is computed.
 REPORT_EVERY = 10
 
@@ -87,7 +90,7 @@ class Halved(NamedTuple):
 
 
 class OutOfMemory(TrainingFailed):
-    """The device was out of memory in a step that other processes take part in."""
+    """The device was out of memory in a step that other processes take part in, or with too few pictures to halve."""
 
     def __init__(self, message: str, remedy: str, micro_batch: int) -> None:
         super().__init__(message, remedy=remedy)
@@ -202,7 +205,8 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
     plan, device, group = task.plan, task.device, task.group
     state.sums, state.recent, state.own = (t.to(device) for t in (state.sums, state.recent, state.own))
     if state.micro_batch == 0:
-        state.micro_batch = -(-plan.step_size // (task.spec.accumulate * group.world))
+        passes = task.spec.accumulate * group.world
+        state.micro_batch = 1 if plan.step_size <= passes else largest_share(plan.step_size, passes)
     meter = _Meter()
     shares = (rows[slice(*share(len(rows), group.rank, group.world))] for rows in plan.from_step(state.step))
     sizes = (len(rows) for rows in plan.from_step(state.step))
@@ -211,7 +215,7 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
     try:
         while state.step < plan.total_steps:
             asked = time.perf_counter()
-            positions, batch = next(batches)
+            positions, batch = _next(batches, state.step)
             waited = time.perf_counter() - asked
             num = next(sizes)
             progress = (state.step + 0.5) / plan.total_steps
@@ -238,6 +242,17 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
                 meter = _Meter()
     finally:
         batches.close()
+
+
+def _next(batches: Iterator[tuple[Positions, Tensor]], step: int) -> tuple[Positions, Tensor]:
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingFailed(
+            f"There is no memory left to load the pictures of step {step + 1}.", remedy=LESS_MEMORY
+        ) from error
 
 
 def _end_epoch(state: State) -> tuple[float, float]:
@@ -269,6 +284,10 @@ class _Stepper:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+        except ValueError as error:
+            if state.micro_batch > 1 or SINGLE_REFUSED not in str(error):
+                raise
+            raise self._out_of_memory() from None
         if sums is None:  # outside of the handler: the error holds on to the tensors of the failed pass
             self._halve()
             return False
@@ -287,10 +306,10 @@ class _Stepper:
     def _gradients(self, batch: Tensor, positions: Positions, num: int) -> Tensor:
         """Gradients of the mean loss of `num` pictures; returns the sums of this process's share of them."""
         task, state = self._task, self._state
-        labels = task.train.labels[torch.from_numpy(positions)].to(task.device)
+        labels = task.train.labels[torch.from_numpy(positions)].to(task.device, non_blocking=True)
         draws = task.train.draw(num, torch.Generator().manual_seed(step_seed(task.spec.seed, state.step)))
         first, last = share(num, task.group.rank, task.group.world)
-        passes = micro_batches(first, last, state.micro_batch)
+        passes = micro_batches(first, last, state.micro_batch, largest=largest_share(num, task.group.world))
         sums = torch.zeros(3, dtype=torch.float64, device=task.device)
         for start, stop in passes:
             rows = slice(start - first, stop - first)
@@ -340,14 +359,19 @@ class _Stepper:
         if task.device.type == "cuda":
             torch.cuda.empty_cache()
         smaller = state.micro_batch // 2
-        message = f"The device {task.device} is out of memory at step {state.step + 1}"
-        remedy = "Use smaller pictures, or a smaller network."
-        too_small = smaller < (2 if task.spec.mixup or task.spec.cutmix else 1)
+        least = 4 if task.spec.sync_batch_norm else 2 if task.spec.mixup or task.spec.cutmix else 1
+        too_small = smaller < least
         if task.group.world > 1:
-            raise OutOfMemory(f"{message}.", remedy, 0 if too_small else smaller)
+            raise self._out_of_memory(0 if too_small else smaller)
         if too_small:
-            raise TrainingFailed(f"{message}, even with {state.micro_batch} pictures at a time.", remedy=remedy)
+            raise self._out_of_memory()
         state.micro_batch = smaller
+
+    def _out_of_memory(self, smaller: int = 0) -> OutOfMemory:
+        state = self._state
+        message = f"The device {self._task.device} is out of memory at step {state.step + 1}"
+        message += "." if smaller else f", even with {state.micro_batch} pictures at a time."
+        return OutOfMemory(message, "Use smaller pictures, or a smaller network.", smaller)
 
 
 def _some_idle(task: Task, batch: Tensor) -> bool:
@@ -360,14 +384,6 @@ def _some_idle(task: Task, batch: Tensor) -> bool:
     return any(parameter.requires_grad and parameter.grad is None for parameter in copied.parameters())
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    signs = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-
-
 def _validate_averaged(task: Task, state: State) -> Validation:
     """Validate what will be the model: the averaged weights, where there are any; in every process those of the first.
 
@@ -375,44 +391,68 @@ def _validate_averaged(task: Task, state: State) -> Validation:
     """
     averaged = state.average.buffers(task.module) if state.average is not None else []
     task.group.from_first([*task.module.buffers(), *averaged])
+    # Without gradients a larger batch fits, but one that was made small to fit stays small.
+    size = max(state.micro_batch, min(64, 4 * state.micro_batch))
     with state.average.applied() if state.average is not None else contextlib.nullcontext():
-        return validate(task, state.micro_batch)
+        return validate(task, size)
 
 
-def validate(task: Task, micro_batch: int) -> Validation:
+def validate(task: Task, batch_size: int) -> Validation:
     """Loss and accuracy on the validation split, in evaluation mode and without augmentation.
 
-    Each process looks at its own part of the split, and no picture is looked at twice.
+    Each process looks at its own part of the split, and no picture is looked at twice. A batch that does not fit into
+    memory is halved.
+
+    Raises:
+        TrainingFailed: the loss is not finite, or not even one picture fits.
     """
     assert task.val is not None, "validation needs a validation split"
     labels, group = task.val.labels, task.group
     first, last = share(len(labels), group.rank, group.world)
-    # Without gradients a larger batch fits, but one that was made small to fit stays small.
-    size = max(micro_batch, min(64, 4 * micro_batch))
-    spans = (np.arange(i, min(i + size, last)) for i in range(first, last, size))
-    losses = torch.zeros(len(labels), dtype=torch.float64)
-    guesses = torch.zeros(len(labels), dtype=torch.int64)
-    task.module.eval()
-    for positions, batch in ahead(task.val.load, spans):
-        with torch.inference_mode(), autocast(task.arithmetic, task.device):
-            logits = task.module(task.val.plain(batch)).float()
-        rows = torch.from_numpy(positions)
-        target = labels[rows].to(task.device)
-        losses[rows] = F.cross_entropy(logits, target, reduction="none").double().cpu()
-        guesses[rows] = logits.argmax(1).cpu()
+    while (found := _look_at(task, task.val, first, last, batch_size)) is None:
+        if batch_size == 1:
+            raise TrainingFailed(
+                f"The device {task.device} is out of memory in validation, even with one picture at a time.",
+                remedy="Use smaller pictures, or a smaller network.",
+            )
+        batch_size //= 2
     # The rows of the others are zero, so the sum puts all together.
-    losses, guesses = _everywhere(task, losses), _everywhere(task, guesses)
+    losses, guesses = _everywhere(task, found[0]), _everywhere(task, found[1])
     loss = float(losses.mean())
     if not np.isfinite(loss):
         raise TrainingFailed(
             "The validation loss is not a finite number any more.", remedy="Try a lower --learning-rate."
         )
-    found, truth = guesses.numpy(), labels.numpy()
+    answers, truth = guesses.numpy(), labels.numpy()
     return Validation(
         loss=loss,
-        accuracy=metrics.wilson(int((found == truth).sum()), len(truth)),
-        balanced_accuracy=metrics.balanced_accuracy(truth, found, task.objective.num_classes),
+        accuracy=metrics.wilson(int((answers == truth).sum()), len(truth)),
+        balanced_accuracy=metrics.balanced_accuracy(truth, answers, task.objective.num_classes),
     )
+
+
+def _look_at(task: Task, split: Inputs, first: int, last: int, batch_size: int) -> tuple[Tensor, Tensor] | None:
+    """The losses and answers of a whole split, zero outside of `first` to `last`; None when memory ran out."""
+    losses = torch.zeros(len(split.labels), dtype=torch.float64)
+    answers = torch.zeros(len(split.labels), dtype=torch.int64)
+    spans = (np.arange(i, min(i + batch_size, last)) for i in range(first, last, batch_size))
+    task.module.eval()
+    batches = ahead(split.load, spans)
+    try:
+        for positions, batch in batches:
+            with torch.inference_mode(), autocast(task.arithmetic, task.device):
+                logits = task.module(split.plain(batch)).float()
+            rows = torch.from_numpy(positions)
+            target = split.labels[rows].to(task.device)
+            losses[rows] = F.cross_entropy(logits, target, reduction="none").double().cpu()
+            answers[rows] = logits.argmax(1).cpu()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        batches.close()
+    return losses, answers
 
 
 def _everywhere(task: Task, tensor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from vizsla.training.spec import TrainingSpec
 _TIMM_NAMES = {"sgd": "momentum", "nesterov": "sgd"}
 # They need another library, second derivatives, or state that no checkpoint holds.
 _LEFT_OUT = ("bnb", "fused", "adahessian", "kron")
+USUAL = ("sgd", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "lamb", "lion", "nadamw")
 FUSED = ("sgd", "nesterov", "adam", "adamw", "adagrad")
 """those that torch can do for all parameters in one kernel"""
 
@@ -33,7 +34,7 @@ def check(spec: TrainingSpec) -> None:
         raise InvalidInput(
             f"There is no optimiser named {spec.optimizer!r}.",
             where="optimizer",
-            remedy=f"{near} These can be used: {', '.join(names())}.".strip(),
+            remedy=f"{near} {len(names())} can be used: {', '.join(USUAL)}, and others of timm.optim.".strip(),
         )
 
 

@@ -28,6 +28,11 @@ class Choice(NamedTuple):
     levels: Tensor
 
 
+def on(tensor: Tensor, device: torch.device) -> Tensor:
+    """A few numbers of the CPU's on a device, without waiting until it has done all that was asked of it before."""
+    return tensor.to(device, non_blocking=True)
+
+
 def draw(policy: Literal["trivial", "rand"], magnitude: float, num: int, random: torch.Generator) -> Choice:
     """Draw the operations of `num` pictures.
 
@@ -99,8 +104,8 @@ def apply(pixels: Tensor, choice: Choice) -> Tensor:
         for number in drawn.unique().tolist():
             if number >= GEOMETRIC:
                 rows = (drawn == number).nonzero()[:, 0]
-                there = rows.to(pixels.device)
-                level = levels[rows].to(pixels.device, torch.float32).view(-1, 1, 1, 1)
+                there = on(rows, pixels.device)
+                level = on(levels[rows].float(), pixels.device).view(-1, 1, 1, 1)
                 pixels[there] = COLOUR[OPERATIONS[number]](pixels[there], level)
     return pixels
 

@@ -19,12 +19,14 @@ from torch import nn
 
 from vizsla import files
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
+from vizsla.datasets.scan import Split
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import VizslaError
 from vizsla.networks import catalogue, memory, own, weights
-from vizsla.training import arithmetic, augment, charts, optimizers, schedules, setup
+from vizsla.training import arithmetic, augment, charts, optimizers, probe, schedules, setup
 from vizsla.training.batches import Plan, Positions, step_seed
 from vizsla.training.charts import Tile
+from vizsla.training.inputs import RESIDENT_SHARE
 from vizsla.training.spec import AUGMENTS_EACH_PASS, TrainingSpec
 
 SCHEDULE_CHART, SCHEDULE, AUGMENTED = "schedule.png", "schedule.json", "augmented.png"
@@ -32,13 +34,15 @@ SCHEDULE_CHART, SCHEDULE, AUGMENTED = "schedule.png", "schedule.json", "augmente
 MAX_POINTS = 1000
 PICTURES, VERSIONS = 6, 7
 PARTS_A_LINE = 7
+TRAINED_BY: tuple[Split, ...] = ("train", "val")
 
 
-def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> dict[str, Any]:
+def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path, cache: Path) -> dict[str, Any]:
     """Write the charts into the folder `out`, and return a summary that goes into JSON.
 
     Args:
         net: what builds the network: its name in the catalogue, or the path of a user's own.
+        cache: see `arithmetic.choose`.
 
     Raises:
         NotFound: there is no such network.
@@ -52,7 +56,7 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
     network = catalogue.build(net, num_classes=len(dataset.labels), in_channels=channels, size=size)
     setup.require_head(spec, network, size, channels)
     plan = setup.plan_of(spec, split_arrays(dataset_folder, "train").labels)
-    setup.require_shares(spec, plan, arithmetic.choose_devices(spec.device, spec.num_processes)[0])
+    setup.require_shares(spec, plan, arithmetic.choose_devices(spec.device, spec.num_processes))
     rates = _rates(spec, plan)
     sheet = _contact_sheet(dataset_folder, dataset, spec, size)
     out.mkdir(parents=True, exist_ok=True)
@@ -66,7 +70,7 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
         "network": own.title(spec.net),
         "settings": spec.model_dump(mode="json"),
         "changed": _changed(spec, has_weights),
-        "unused": spec.unused(num_val=sum(dataset.counts["val"].values())),
+        "unused": spec.unused(num_val=sum(dataset.counts["val"].values()), channels=channels),
         "pictures": {split: sum(counts.values()) for split, counts in dataset.counts.items()},
         "classes": len(dataset.labels),
         "input": {"height": size[0], "width": size[1], "channels": channels},
@@ -75,6 +79,7 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path) -> d
         "steps_per_epoch": plan.steps_per_epoch,
         "total_steps": plan.total_steps,
         "memory": _memory(spec, network, size, channels, plan.num_pictures),
+        "largest_batch": _largest_batch(spec, network, plan, dataset, cache),
         "files": {name: str(out / name) for name in (SCHEDULE_CHART, SCHEDULE, AUGMENTED)},
     }
 
@@ -194,6 +199,35 @@ def _memory(
     return {f"{name}_bytes": count for name, count in found._asdict().items()}
 
 
+def _largest_batch(spec: TrainingSpec, network: nn.Module, plan: Plan, dataset: Dataset, cache: Path) -> int | None:
+    """The largest --batch-size that fits into the GPUs, which is tried; None on a CPU, and where a head is trained."""
+    devices = arithmetic.choose_devices(spec.device, spec.num_processes)
+    if devices[0].type != "cuda" or spec.tune == "head":
+        return None
+    trial = arithmetic.Trial(
+        network,
+        setup.input_size(spec, dataset),
+        dataset.preprocess.channels,
+        spec,
+        devices[0],
+        batch_size=math.ceil((spec.batch_size or 1) / len(devices)),
+        num_passes=plan.num_pictures * plan.epochs,
+    )
+    at_most = math.ceil(plan.num_pictures / len(devices))
+    chosen, aside = arithmetic.choose(trial, cache), _aside(spec, network, dataset, devices[0])
+    return len(devices) * probe.largest_batch(trial, chosen, at_most, aside_bytes=aside)
+
+
+def _aside(spec: TrainingSpec, network: nn.Module, dataset: Dataset, device: torch.device) -> int:
+    """Bytes on a GPU that do not depend on the batch: the averaged weights, and the splits that are kept there."""
+    free, _ = torch.cuda.mem_get_info(device)
+    about = dataset.preprocess
+    counts = (sum(dataset.counts[split].values()) for split in TRAINED_BY)
+    splits = [count * about.height * about.width * about.channels for count in counts]
+    average = sum(tensor.nbytes for tensor in network.state_dict().values()) if spec.ema else 0
+    return average + sum(num_bytes for num_bytes in splits if num_bytes < RESIDENT_SHARE * free)
+
+
 def _states_per_parameter(spec: TrainingSpec) -> float:
     """Numbers that the optimiser keeps for each that it trains, counted on a small layer."""
     layer = nn.Linear(64, 64, bias=False)
@@ -206,11 +240,12 @@ def _states_per_parameter(spec: TrainingSpec) -> float:
 
 
 def main() -> None:
-    """Answer the one question on standard input: {"dataset_folder", "spec", "net", "out"}."""
+    """Answer the one question on standard input: {"dataset_folder", "spec", "net", "out", "cache"}."""
     question = json.load(sys.stdin)
     try:
         spec = TrainingSpec(**question["spec"])
-        found = preview(Path(question["dataset_folder"]), spec, question["net"], Path(question["out"]))
+        folder, out, cache = (Path(question[name]) for name in ("dataset_folder", "out", "cache"))
+        found = preview(folder, spec, question["net"], out, cache)
         reply: dict[str, Any] = {"answer": found}
     except VizslaError as error:
         reply = {"error": error.as_dict()}

@@ -39,8 +39,8 @@ def main() -> int:
     except Exception as error:
         traceback.print_exc()
         ended: Literal["failed", "left-alone"] = "left-alone" if _is_left_alone(error) else "failed"
-        cause = work.defect(error, folder).as_dict()
-        outcome = Outcome(ended=ended, error=cause, traceback=traceback.format_exc())
+        cause = work.expected(error, folder)
+        outcome = Outcome(ended=ended, error=cause.as_dict(), traceback=cause.trace)
     status = 0 if outcome.ended in ("done", "stopped") else 1
     try:
         files.write_json(folder / f"rank-{rank}.json", outcome.model_dump())

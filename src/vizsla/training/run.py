@@ -15,6 +15,8 @@ from vizsla.networks import own
 from vizsla.training.spec import TrainingSpec
 
 MEAN_PICTURE = "mean.npy"
+ARITHMETIC = Path("cache") / "arithmetic.json"
+"""in the workspace: how this machine computes fastest, as it was measured"""
 
 State = Literal["running", "done", "stopped", "failed", "lost"]
 
@@ -51,12 +53,15 @@ class Input(BaseModel):
     mean_picture: bool = Field(False, description="whether mean.npy of the run is subtracted instead of the mean")
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
 class Arithmetic(BaseModel):
     """How the heavy arithmetic of a run is done, and why so."""
 
     model_config = ConfigDict(frozen=True)
 
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     channels_last: bool = True
     compiled: bool = False
     fused: bool = Field(False, description="one kernel for all parameters in the optimiser")
@@ -131,9 +136,10 @@ class Request(BaseModel):
 
     @property
     def num_processes(self) -> int:
-        """Processes that train together: those of the settings, or as many as other devices are named."""
-        other = self.device is not None and self.device.count(",") + 1
-        return other if other and other > 1 else self.spec.num_processes
+        """Processes that train together: as many as other GPUs are named, or those of the settings."""
+        if self.device is not None and ":" in self.device:
+            return self.device.count(",") + 1
+        return self.spec.num_processes
 
     @property
     def net(self) -> str:

@@ -47,7 +47,7 @@ def _digits(spec: TrainingSpec, percent: float) -> float:  # noqa: PLR0911 - one
             # A hair's breadth keeps 3 x 33.333 % from rounding to two steps.
             return gamma ** math.floor(percent / step + 1e-9)
         case "multistep":
-            return gamma ** sum(percent >= float(milestone) for milestone in spec.milestones.split(","))
+            return gamma ** sum(percent >= milestone for milestone in spec.milestone_percents)
         case "exp":
             return gamma**percent
         case "inv":

@@ -70,12 +70,12 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         found = weights.find(request.net, spec.weights, announce=announce)
         _clear_classifier(network)
         weights.load(network, found, in_channels=channels)
+    arithmetic.settle(devices[0])
     arithmetic.choose_threads(devices[0], network, len(devices))
-    arithmetic.keep_freed_memory()
     train, val = _splits(request.dataset_folder, dataset)
     plan = plan_of(spec, train.labels.numpy())
-    require_shares(spec, plan, devices[0])
-    _require_single_pictures(spec, network, (channels, *size))
+    require_shares(spec, plan, devices)
+    _require_single_pictures(spec, plan, network, (channels, *size))
     batch_size = -(-(spec.batch_size or 1) // len(devices))
     num_passes = plan.num_pictures * plan.epochs
     trial = arithmetic.Trial(network, size, channels, spec, devices[0], batch_size, num_passes)
@@ -108,7 +108,7 @@ def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepare
     """What a run that was interrupted needs to go on: as `prepare`, with everything decided as it was then.
 
     Raises:
-        InvalidInput: the dataset is not the one that the run began with.
+        InvalidInput: the dataset is not the one that the run began with, or the devices cannot share its steps.
     """
     dataset_folder = request.dataset_folder
     dataset = open_dataset(dataset_folder)
@@ -116,16 +116,17 @@ def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepare
         raise InvalidInput(
             "The dataset has changed since the run began.", where=str(dataset_folder), remedy="Start a new run."
         )
-    device = arithmetic.devices_again(run.devices, request.device, request.num_processes)[rank]
+    devices = arithmetic.devices_again(run.devices, request.device, request.num_processes)
+    device = devices[rank]
+    arithmetic.settle(device)
     torch.set_num_threads(run.threads)
-    arithmetic.keep_freed_memory()
     size = (run.input.height, run.input.width)
     net = run.net(folder)
     network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
     train, val = _splits(dataset_folder, dataset)
-    return Prepared(
-        run, classifier_of(run, network, folder), device, train, val, plan_of(run.spec, train.labels.numpy())
-    )
+    plan = plan_of(run.spec, train.labels.numpy())
+    require_shares(run.spec, plan, devices)
+    return Prepared(run, classifier_of(run, network, folder), device, train, val, plan)
 
 
 def plan_of(spec: TrainingSpec, labels: Positions) -> Plan:
@@ -151,9 +152,12 @@ def mean_picture(folder: Path) -> torch.Tensor:
     return torch.from_numpy(np.load(folder / MEAN_PICTURE, allow_pickle=False))[None]
 
 
-def _require_single_pictures(spec: TrainingSpec, network: torch.nn.Module, shape: tuple[int, int, int]) -> None:
+def _require_single_pictures(
+    spec: TrainingSpec, plan: Plan, network: torch.nn.Module, shape: tuple[int, int, int]
+) -> None:
     """Raise `InvalidInput` where single pictures pass through the network and something needs several."""
-    if (spec.batch_size or 0) > spec.num_processes or spec.tune == "head":
+    smallest = min(spec.batch_size or 1, plan.smallest_step) // spec.num_processes
+    if smallest > 1 or spec.tune == "head":
         return
     reason = "mixup and cutmix need pairs" if spec.mixup or spec.cutmix else ""
     try:
@@ -164,19 +168,23 @@ def _require_single_pictures(spec: TrainingSpec, network: torch.nn.Module, shape
         raise InvalidInput(
             f"Single pictures cannot be trained on: {reason}.",
             where="batch_size",
-            remedy="Use a --batch-size of 2 or more for each process.",
+            remedy="Use a --batch-size of 3 or more for each process.",
         )
 
 
-def require_shares(spec: TrainingSpec, plan: Plan, device: torch.device) -> None:
-    """Raise `InvalidInput` unless every process has a part in every step, and synchronised batch norm can be had."""
-    if spec.num_processes > 1 and plan.smallest_step < 2 * spec.num_processes:
+def require_shares(spec: TrainingSpec, plan: Plan, devices: list[torch.device]) -> None:
+    """Raise `InvalidInput` unless every process has a part in every step, and synchronised batch norm can be had.
+
+    Args:
+        devices: one for each process.
+    """
+    if len(devices) > 1 and plan.smallest_step < 2 * len(devices):
         raise InvalidInput(
-            f"Steps of {plan.smallest_step} pictures cannot be shared by {spec.num_processes} processes.",
+            f"Steps of {plan.smallest_step} pictures cannot be shared by {len(devices)} processes.",
             where="batch_size",
             remedy="Use a larger --batch-size, or fewer --processes: each needs two pictures a step.",
         )
-    if spec.sync_batch_norm and device.type == "cpu":
+    if spec.sync_batch_norm and len(devices) > 1 and devices[0].type == "cpu":
         raise InvalidInput(
             "Batch statistics over several processes are only to be had on GPUs.",
             where="sync_batch_norm",

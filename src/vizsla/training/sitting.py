@@ -29,7 +29,7 @@ from vizsla.training.inputs import Features, Inputs, Pictures, Stored, compute_f
 from vizsla.training.loop import EpochEnded, Halved, State, Stepped, Task, Validated, Validation, is_due, train
 from vizsla.training.objective import Objective
 from vizsla.training.optimizers import make_optimizer
-from vizsla.training.run import MEAN_PICTURE, Request, find_checkpoint, open_run
+from vizsla.training.run import ARITHMETIC, MEAN_PICTURE, Request, find_checkpoint, open_run
 from vizsla.training.usage import Usage
 
 PROGRESS_EVERY_S = 0.5
@@ -79,7 +79,7 @@ def train_run(folder: Path, log: EventLog, stop: work.Stop, request: Request) ->
 
 def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
-    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / "cache" / "arithmetic.json")
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / ARITHMETIC)
     run = prepared.run
     # Of a beginning that was killed before it was accepted.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -87,7 +87,7 @@ def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sit
         keep_mean_picture(prepared, request.dataset_folder, folder)
     state = place(prepared)
     files.write_json(folder / "environment.json", setup.environment(prepared.device, request.spec.seed))
-    for text in run.spec.unused(num_val=run.num_val):
+    for text in run.spec.unused(num_val=run.num_val, channels=run.preprocess.channels):
         log.notice(text)
     log.write("started", total_steps=run.total_steps, epochs=run.spec.epochs)
     files.fsync(log.path)
@@ -103,6 +103,10 @@ def resume(folder: Path, log: EventLog | None, stop: work.Stop, request: Request
     """The sitting of a run that was begun, from its last checkpoint."""
     prepared = setup.again(open_run(folder), folder, request, rank=rank)
     state = place(prepared)
+    if log is not None:
+        checkpoint.tidy(folder)
+        if prepared.device.type != prepared.run.devices[0].partition(":")[0]:
+            log.notice(f"Goes on on {prepared.device}, with what was chosen for {prepared.run.devices[0]}.")
     position = checkpoint.load(find_checkpoint(folder, "last").folder, prepared.classifier.network, state)
     if request.micro_batch:
         state.micro_batch = request.micro_batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -52,6 +53,8 @@ POLICIES: dict[Policy, dict[str, float]] = {
     "poly": {"power": 3.0},
     "sigmoid": {"step_percent": 50.0, "gamma": 0.1},
 }
+# Policies that multiply the learning rate by `gamma` again and again.
+SHRINKING = ("step", "multistep", "exp")
 AUGMENTS_EACH_PASS = (
     *("jitter", "shift", "rotate", "quarter_turns", "zoom", "hue", "noise", "erase", "flip_vertical"),
     *("auto_augment", "mixup", "cutmix"),
@@ -82,7 +85,9 @@ class TrainingSpec(BaseModel):
         None, description="Passes over the training pictures. Default: 10 (full), 40 (head), 30 (scratch, digits)."
     )
     batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
-        None, description="Pictures a pass through the network, at most, over all devices. Default: 32."
+        None,
+        description="Pictures a pass through the network, at most, over all devices. Default: 32 "
+        "(digits: 64 for lenet, 128 for alexnet).",
     )
     accumulate: int = Field(
         1, ge=1, le=4096, description="Batches whose gradients are added up for one step of the optimiser."
@@ -179,7 +184,9 @@ class TrainingSpec(BaseModel):
         "auto", description="Whether torch.compile is used; auto measures it when the training is long enough."
     )
     device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+(,\d+)*)?)$", description="auto, cpu, cuda, cuda:N or cuda:N,M,..."
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+(,\d+)*)?)$",
+        description="Where to train: auto, cpu, cuda, cuda:N, or cuda:N,M with a process on each.",
     )
     processes: int = Field(
         1, ge=1, le=256, description="Processes that share each step: on GPUs one each, on a CPU together."
@@ -195,7 +202,12 @@ class TrainingSpec(BaseModel):
     )
     keep_best: int = Field(1, ge=1, le=100, description="How many of the best checkpoints are kept.")
     keep_every: int = Field(0, ge=0, description="Also keep the checkpoint of every so many epochs; 0 keeps none.")
-    seed: int = Field(0, ge=0, lt=2**31, description="Seed of everything random: the same seed gives the same run.")
+    seed: int = Field(
+        0,
+        ge=0,
+        lt=2**31,
+        description="Seed of everything random: on a CPU the same seed gives the same run to the bit, on GPUs nearly.",
+    )
 
     @field_validator("optimizer")
     @classmethod
@@ -227,19 +239,30 @@ class TrainingSpec(BaseModel):
             raise ValueError(
                 f"steps of {pictures} pictures cannot be shared by {self.num_processes} processes: each needs two"
             )
+        if not all(0 < a < b for a, b in pairwise([*self.milestone_percents, 100.0])):
+            raise ValueError("milestones are percents of the training that rise from above 0 to below 100")
+        if self.schedule in SHRINKING and (self.gamma or 0) > 1:
+            raise ValueError(f"with gamma above 1 the learning rate of {self.schedule} would grow; use 1 or less")
         if "," in self.device and self.processes not in (1, self.device.count(",") + 1):
             raise ValueError("processes must be the number of devices that are named, or left out")
         return self
+
+    @property
+    def milestone_percents(self) -> list[float]:
+        """`milestones` as numbers."""
+        return [float(part) for part in self.milestones.split(",")]
 
     @property
     def num_processes(self) -> int:
         """Processes that train together: as many as devices are named, or as asked."""
         return max(self.processes, self.device.count(",") + 1)
 
-    def unused(self, *, num_val: int = 1) -> list[str]:
+    def unused(self, *, num_val: int, channels: int) -> list[str]:
         """Sentences about settings of a resolved spec that were given and have no effect.
 
-        `num_val` is the number of pictures that there are to validate on.
+        Args:
+            num_val: pictures that there are to validate on.
+            channels: of the pictures: 1 (grey) or 3.
         """
         policy = POLICIES.get(self.schedule or "cosine", {})
         unvalidated = "" if num_val else "there are no pictures to validate on"
@@ -248,6 +271,7 @@ class TrainingSpec(BaseModel):
             "momentum": self._without_momentum(),
             "rms_decay": "" if "rmsprop" in (self.optimizer or "") else "the optimiser is not rmsprop",
             "milestones": "" if self.schedule == "multistep" else wrong_schedule,
+            "hue": "" if channels > 1 else "the pictures are grey",
             "magnitude": "" if self.auto_augment == "rand" else "auto_augment is not rand",
             **{name: "" if name in policy else wrong_schedule for name in ("gamma", "step_percent", "power")},
             "sync_batch_norm": "" if self.num_processes > 1 else "one process has all of each step",

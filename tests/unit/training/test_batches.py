@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vizsla.training.batches import Plan, Positions, ahead, micro_batches, share, step_seed
+from vizsla.training.batches import Plan, Positions, ahead, largest_share, micro_batches, share, step_seed
 
 
 @pytest.mark.parametrize(("num", "batch_size"), [(10, 3), (7, 7), (5, 100), (33, 32), (65, 32), (1, 1)])
@@ -64,6 +64,18 @@ def test_passes_are_no_larger_than_asked() -> None:
             assert all(0 < stop - start <= at_most + (at_most > 1) for start, stop in pieces)
             assert at_most == 1 or num == 1 or all(stop - start > 1 for start, stop in pieces)
             assert at_most == 1 or all(start % 2 == 0 for start, _ in pieces)
+
+
+def test_every_process_makes_as_many_passes() -> None:
+    """They wait for each other within a pass where batch statistics are shared."""
+    for world in range(1, 9):
+        for num in range(2 * world, 100):
+            for at_most in (*range(4, 40), largest_share(num, world)):
+                cuts = [share(num, rank, world) for rank in range(world)]
+                most = max(stop - start for start, stop in cuts)
+                assert largest_share(num, world) in (most, most + 1)
+                passes = [micro_batches(*cut, at_most, largest=largest_share(num, world)) for cut in cuts]
+                assert len({len(pieces) for pieces in passes}) == 1 or at_most < 4
 
 
 def test_epochs_and_seeds_differ() -> None:

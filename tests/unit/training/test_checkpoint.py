@@ -122,3 +122,23 @@ def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
 def test_best_is_by_score_and_then_by_loss(now: tuple[float, float], then: tuple[float, float], beaten: bool) -> None:
     accuracy = wilson(5, 10)
     assert Best(1, 1, *now, accuracy).beaten_by(Best(2, 2, *then, accuracy)) is beaten
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    network = _network(0)
+    state = _state(network, "sgd")
+    whole = checkpoint.save(tmp_path, network, state, _position(3), keep=set())
+    half = tmp_path / "checkpoints" / ".000000007.tmp"
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"half")
+    checkpoint.tidy(tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [whole.name]
+
+
+def test_a_damaged_checkpoint_is_written_anew(tmp_path: Path) -> None:
+    network = _network(0)
+    state = _state(network, "sgd")
+    folder = checkpoint.save(tmp_path, network, state, _position(3), keep=set())
+    (folder / "checkpoint.json").write_text("{")
+    assert checkpoint.save(tmp_path, network, state, _position(3), keep=set()) == folder
+    assert checkpoint.load(folder, network, state).step == 3

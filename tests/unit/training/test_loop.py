@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from vizsla.errors import TrainingFailed
+from vizsla.training.arithmetic import Trial
 from vizsla.training.average import Average
 from vizsla.training.batches import Plan, Positions
 from vizsla.training.inputs import Features
 from vizsla.training.loop import EpochEnded, Halved, Happening, State, Stepped, Task, Validated, is_due, train
 from vizsla.training.objective import Objective
 from vizsla.training.optimizers import make_optimizer
+from vizsla.training.probe import largest_batch
 from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
@@ -152,36 +154,64 @@ def test_a_loss_that_is_not_finite_ends_it_with_advice() -> None:
 
 
 class _Wide(nn.Module):
-    """Takes 100 MB for every picture of a pass, for as long as gradients may need it."""
+    """Takes 100 MB for every picture of a pass: in training, or else in validation."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_training: bool = True) -> None:
         super().__init__()
         self.line = nn.Linear(4, 2)
+        self._in_training = in_training
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if self.training != self._in_training:
             return self.line(x)
         wide = self.line(x)[:, :, None] * torch.ones(12_500_000)
         return wide[:, :, :2].sum(2) / 2
 
 
-def _within(num_bytes: int, batch_size: int) -> list[str]:
+def _within(num_bytes: int, batch_size: int, *, in_training: bool = True) -> list[str]:
     """Train within so much more memory than this process has now; what happened, in words."""
-    task = _task(_Wide(), batch_size=batch_size, epochs=1)
+    task = _task(_Wide(in_training=in_training), batch_size=batch_size, epochs=1)
     state = _state(task)
-    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel's
-        used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, used + num_bytes))
+    _limit_memory(num_bytes)
     told = []
     try:
         for event in train(task, state):
             if isinstance(event, Halved):
                 told.append(f"halved to {event.micro_batch} after step {event.step}")
-            if isinstance(event, EpochEnded):
-                told.append(f"done after step {event.step}")
+            if isinstance(event, EpochEnded) and event.validation:
+                told.append(f"done after step {event.step}, looked at {event.validation.accuracy.num_pictures}")
     except TrainingFailed as error:
         told.append(str(error))
     return told
+
+
+def _largest(*limits: int) -> list[int]:
+    """The largest batch within so much more memory than this process has now, for each limit."""
+    spec = TrainingSpec(tune="scratch", optimizer="sgd").resolved(has_weights=False)
+    trial = Trial(_Flat(_Wide()), (2, 2), 1, spec, CPU, 8, 100)
+    found = []
+    for num_bytes in limits:
+        _limit_memory(num_bytes)
+        found.append(largest_batch(trial, Arithmetic(precision="fp32"), 50))
+    return found
+
+
+class _Flat(nn.Module):
+    """A network of pictures of 2 x 2 px."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.flatten(1))
+
+
+def _limit_memory(num_bytes: int) -> None:
+    """Let this process have so much more memory than it has now."""
+    with open("/proc/self/statm") as file:  # noqa: PTH123 - a file of the kernel's
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize(("megabytes", "end"), [(1000, "done after step 7"), (100, "out of memory")])
@@ -193,6 +223,24 @@ def test_out_of_memory_halves_the_passes_and_does_the_step_again(megabytes: int,
     assert halved[0] == "halved to 4 after step 0"
     assert [line.split()[2] for line in halved] == ["4", "2", "1"][: len(halved)]
     assert end in last
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "end"), [(1000, "done after step 7, looked at 50"), (60, "even with one picture")]
+)
+def test_a_validation_that_is_out_of_memory_goes_on_in_smaller_batches(megabytes: int, end: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        told = pool.apply(_within, (megabytes * 2**20, 8), {"in_training": False})
+    assert [line[: len(end)] for line in told] == [end] or end in told[-1]
+    assert not any("halved" in line for line in told)
+
+
+def test_the_largest_batch_is_found_by_trying() -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        found = pool.apply(_largest, (600 * 2**20, 1200 * 2**20))
+    assert 2 <= found[0] < found[1] < 50
 
 
 class _Gone(Features):

@@ -67,6 +67,10 @@ def test_what_was_asked_is_kept() -> None:
         {"device": "cuda:0,"},
         {"device": "cuda:0,1", "processes": 3},
         {"milestones": "50;85"},
+        {"milestones": "85,50"},
+        {"milestones": "0,50"},
+        {"milestones": "50,100"},
+        {"schedule": "exp", "gamma": 1.05},
         {"tune": "head", "jitter": 0.2},
         {"tune": "head", "shift": 2},
         {"tune": "head", "mixup": 0.2},
@@ -103,10 +107,11 @@ def test_as_many_processes_as_devices_are_named() -> None:
         ({"milestones": "30,60"}, ["--milestones"]),
         ({"rms_decay": 0.9}, ["--rms-decay"]),
         ({"tune": "full", "subtract_mean": "image"}, ["--subtract-mean"]),
+        ({"hue": 0.1}, ["--hue"]),
     ],
 )
 def test_settings_without_effect_are_told(settings: dict[str, Any], named: list[str]) -> None:
-    told = TrainingSpec(**settings).resolved(has_weights=True).unused()
+    told = TrainingSpec(**settings).resolved(has_weights=True).unused(num_val=1, channels=1)
     assert [text.split()[0] for text in told] == named
 
 
