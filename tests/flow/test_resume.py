@@ -120,6 +120,23 @@ def test_ctrl_c_stops_at_a_checkpoint_and_goes_on(ws: Workspace, uninterrupted: 
     _same(runs.resume(ws, "stopped").folder, uninterrupted)
 
 
+def test_a_second_ctrl_c_kills_and_what_was_saved_goes_on(ws: Workspace, uninterrupted: Path) -> None:
+    process = _start(ws, "impatient")
+    _until(_reached(ws, "impatient", 60), process)
+    worker = _until(lambda: runs.get(ws, "impatient").progress.worker, process)
+    os.kill(worker, signal.SIGSTOP)  # it hears nothing of the first one
+    assert process.stderr is not None
+    for said in (b"Ctrl-C again kills it", b"Killed"):
+        process.send_signal(signal.SIGINT)
+        shown = b""
+        while said not in shown:
+            shown += os.read(process.stderr.fileno(), 65536)
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 130
+    assert runs.get(ws, "impatient").progress.state == "lost"
+    _same(runs.resume(ws, "impatient").folder, uninterrupted)
+
+
 def test_the_worker_outlives_the_terminal(ws: Workspace, uninterrupted: Path) -> None:
     process = _start(ws, "orphan")
     _until(_reached(ws, "orphan", 10), process)

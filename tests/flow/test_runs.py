@@ -105,8 +105,10 @@ def test_a_run_is_renamed_in_its_folder_and_in_the_database(ws: Workspace) -> No
 def test_a_run_that_has_ended_is_followed_to_its_end_at_once(ws: Workspace) -> None:
     cli = Cli(ws.root)
     shown = cli("run", "follow", "base").out
-    assert [line[:4] for line in shown.splitlines()] == ["1/4 ", "2/4 ", "3/4 ", "4/4 ", "base"]
-    assert shown.splitlines()[-1] == "base: done"
+    lines = shown.splitlines()
+    assert [line[:4] for line in lines[:5]] == ["1/4 ", "2/4 ", "3/4 ", "4/4 ", "base"]
+    assert lines[4] == "base: done"
+    assert lines[-1] == "  vizsla evaluate base --split val"
     told = cli("run", "follow", "base", "--json").json
     assert told["progress"]["state"] == "done"
     assert [epoch["epoch"] for epoch in told["epochs"]] == [1, 2, 3, 4]
@@ -174,3 +176,13 @@ def test_following_tells_everything_once(ws: Workspace) -> None:
     lines, _ = events.read(Path(status.folder) / "events.jsonl")
     assert seen == events.surviving(lines)
     assert seen[-1]["event"] == "done"
+
+
+def test_a_damaged_run_does_not_hide_the_others(ws: Workspace) -> None:
+    status = runs.start(ws, "shapes", SPEC.model_copy(update={"epochs": 1}), name="damaged")
+    (status.folder / "run.json").write_text("{")
+    cli = Cli(ws.root)
+    listed = cli("run", "list")
+    assert "base" in listed.out
+    assert "Warning: The run 'damaged'" in listed.err
+    runs.delete(ws, "damaged")

@@ -40,9 +40,7 @@ def get(ws: Workspace, reference: str) -> Dataset:
 
 def list_all(ws: Workspace) -> list[Dataset]:
     """All datasets, oldest first."""
-    workspace.sweep(ws)
-    folders = (ws.folder("dataset", entry.id) for entry in ws.store.all("dataset"))
-    return [open_dataset(folder) for folder in folders if (folder / workspace.FINAL_FILE["dataset"]).exists()]
+    return workspace.readable(ws, "dataset", open_dataset)
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

@@ -100,9 +100,7 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 
 def list_all(ws: Workspace) -> list[Report]:
     """The reports of all evaluations, oldest first."""
-    workspace.sweep(ws)
-    folders = (ws.folder("evaluation", entry.id) for entry in ws.store.all("evaluation"))
-    return [read_report(path) for path in folders if (path / workspace.FINAL_FILE["evaluation"]).exists()]
+    return workspace.readable(ws, "evaluation", read_report)
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

@@ -111,9 +111,7 @@ def get(ws: Workspace, reference: str) -> Card:
 
 def list_all(ws: Workspace) -> list[Card]:
     """All models, oldest first."""
-    workspace.sweep(ws)
-    folders = (ws.folder("model", entry.id) for entry in ws.store.all("model"))
-    return [open_model(folder) for folder in folders if (folder / workspace.FINAL_FILE["model"]).exists()]
+    return workspace.readable(ws, "model", open_model)
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

@@ -138,11 +138,12 @@ def find_rate(
 
 @contextlib.contextmanager
 def _log_kept(ws: Workspace, folder: Path) -> Iterator[None]:
-    """Of a defect whose folder goes, since no run was accepted there, keep the log: its message names it."""
+    """Of a failure whose folder goes, since no run was accepted there, keep the log that its message names."""
     try:
         yield
     except VizslaError as error:
-        if error.kind == "defect" and not (folder / workspace.FINAL_FILE["run"]).exists():
+        named = error.where == str(folder / work.LOG)
+        if named and not (folder / workspace.FINAL_FILE["run"]).exists():
             kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
             kept.parent.mkdir(exist_ok=True)
             shutil.copyfile(folder / work.LOG, kept)
@@ -167,6 +168,7 @@ def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, ou
         "spec": spec.model_dump(mode="json"),
         "net": net,
         "out": str(out.absolute()),
+        "cache": str(ws.root / run.ARITHMETIC),
     }
     found: dict[str, Any] = launch.ask(PREVIEW_WORKER, question)
     return found
@@ -225,8 +227,15 @@ def extend(
     _check_device(device)
     folder = ws.folder("run", ws.store.find(reference, "run").id)
     with files.Lock(folder) as lock:
-        run.extend(folder, epochs)
-        return _go_on(ws, folder, lock, device, on_event)
+        longer = run.extend(folder, epochs)
+        try:
+            return _go_on(ws, folder, lock, device, on_event)
+        except VizslaError as error:
+            again = (
+                f"The run is now planned for {longer.spec.epochs:,} epochs: `vizsla run resume {longer.id}` goes on."
+            )
+            error.remedy = f"{error.remedy}\n{again}".strip()
+            raise
 
 
 def _check_device(device: str | None) -> None:
@@ -293,9 +302,7 @@ def get(ws: Workspace, reference: str) -> RunStatus:
 
 def list_all(ws: Workspace) -> list[RunStatus]:
     """All runs, oldest first."""
-    workspace.sweep(ws)
-    folders = (ws.folder("run", entry.id) for entry in ws.store.all("run"))
-    return [_status(folder) for folder in folders if (folder / workspace.FINAL_FILE["run"]).exists()]
+    return workspace.readable(ws, "run", _status)
 
 
 def epochs(ws: Workspace, reference: str) -> list[Event]:

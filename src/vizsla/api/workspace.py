@@ -7,14 +7,17 @@ import os
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from vizsla import files, work
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.queries import Entry, Kind, Store
+
+Thing = TypeVar("Thing")
 
 DATABASE = "vizsla.db"
 NETWORKS = "networks"
@@ -182,6 +185,21 @@ def sweep(ws: Workspace) -> list[Entry]:
     return swept
 
 
+def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing]) -> list[Thing]:
+    """All finished things of a kind, oldest first. One whose files are damaged is left out, with a warning."""
+    sweep(ws)
+    found = []
+    for entry in ws.store.all(kind):
+        folder = ws.folder(kind, entry.id)
+        if not (folder / FINAL_FILE[kind]).exists():
+            continue
+        try:
+            found.append(read(folder))
+        except InvalidInput as error:
+            warnings.warn(f"The {kind} {entry.name!r} ({entry.id}) is left out: {error.what}", stacklevel=2)
+    return found
+
+
 def _register(ws: Workspace, kind: Kind, final: Path) -> None:
     """Give a whole folder its row. What it was made from has its row already: kinds are swept in that order."""
     try:
@@ -213,7 +231,7 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
     folder = ws.folder(kind, entry.id)
     lock = files.Lock(folder)
     try:
-        lock.acquire(patience_s=0)
+        lock.acquire(patience_s=0.3)  # who only looks holds it for a moment
     except Conflict as busy:
         raise Conflict(
             f"{busy.what.removesuffix('here.')}on the {kind} {entry.name!r}.", remedy="Stop it first."

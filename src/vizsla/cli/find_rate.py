@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import vizsla
 from vizsla.api import runs
-from vizsla.cli.options import Common, make, own_path, with_options
+from vizsla.cli.options import Common, given, make, own_path, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
 from vizsla.cli.progress import Bars
 from vizsla.training.spec import GROUPS, TrainingSpec
@@ -45,5 +45,5 @@ def find_rate(
     if folder is not None:
         pairs.append(("chart", safe(folder / "rates.png")))
     out.print(facts(pairs))
-    command = ["vizsla", "train", dataset, "--net", spec.net, "--learning-rate", f"{found.suggested:.1e}"]
-    next_step(command, "Train with it, with the same options:")
+    wanted = spec.model_copy(update={"learning_rate": float(f"{found.suggested:.1e}")})
+    next_step(["vizsla", "train", dataset, *given(wanted)], "Train with it:")

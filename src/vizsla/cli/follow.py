@@ -20,7 +20,7 @@ from vizsla.cli.options import Common
 from vizsla.cli.output import STATE_STYLES, err, next_step, out, print_error, print_json, safe, seconds, state
 from vizsla.cli.plot import Curve, Line, plot
 from vizsla.cli.progress import epoch_line
-from vizsla.cli.run import EXIT_STOPPED, as_json
+from vizsla.cli.run import EXIT_STOPPED, as_json, suggest
 from vizsla.events import FINAL, Event
 
 EXIT_CODES = {"done": 0, "stopped": EXIT_STOPPED}
@@ -47,8 +47,10 @@ def follow(name: str, /, *, common: Common = Common()) -> int:
             return EXIT_STOPPED
         if common.json:
             print_json(as_json(status) | {"epochs": runs.epochs(ws, entry.id)})
-    if status.progress.error and not common.json:
-        print_error(status.progress.error)
+    if not common.json:
+        if status.progress.error:
+            print_error(status.progress.error)
+        suggest(status)
     return EXIT_CODES.get(status.progress.state, 1)
 
 

@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 
 import vizsla
 from vizsla.api import models
-from vizsla.cli.options import Common
+from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
 from vizsla.cli.progress import Bars
 from vizsla.models.card import Card
@@ -97,7 +97,7 @@ def predict(
     model: str,
     /,
     *pictures: Path,
-    top: Annotated[int, Parameter(help="How many classes to name for each picture.")] = 5,
+    top: Annotated[int, Parameter(help="How many classes to name for each picture.", converter=count)] = 5,
     common: Common = Common(),
 ) -> int:
     """Classify pictures with a model. The exit status is 1 when a picture could not be read.
@@ -148,7 +148,10 @@ def show_card(card: Card, folder: Path) -> None:
     ]
     for figure in card.figures:
         accuracy = figure["accuracy"]
-        text = f"{percent(accuracy)} on {accuracy['num_pictures']:,} {figure['split']} pictures ({figure['role']})"
+        when = "" if figure["evaluation"] else f", while training in {figure['precision']}"
+        text = (
+            f"{percent(accuracy)} on {accuracy['num_pictures']:,} {figure['split']} pictures ({figure['role']}{when})"
+        )
         pairs.append(("accuracy", text))
     parity = card.parity
     seen = f"{parity.num_pictures} {parity.split} pictures"

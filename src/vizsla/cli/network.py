@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 import vizsla
 from vizsla import files
 from vizsla.api import networks
-from vizsla.cli.options import Common, own_path
+from vizsla.cli.options import Common, count, own_path
 from vizsla.cli.output import facts, out, print_json, safe, table
 from vizsla.errors import InvalidInput
 from vizsla.images.preprocess import parse_size
@@ -21,8 +21,8 @@ app = App(name="network", help="List, show and draw networks.")
 Size = Annotated[
     str | None, Parameter(help="Size of the pictures in px: 224, or 320x240. Default: what the network was made for.")
 ]
-Channels = Annotated[int, Parameter(help="1 for grey, 3 for colour.")]
-Classes = Annotated[int, Parameter(help="Number of classes.")]
+Channels = Annotated[int, Parameter(help="1 for grey, 3 for colour.", converter=count)]
+Classes = Annotated[int, Parameter(help="Number of classes.", converter=count)]
 
 
 @app.command(name="list")

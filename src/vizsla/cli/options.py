@@ -105,6 +105,14 @@ def whole(_: Any, tokens: Sequence[Token]) -> int | None:
         raise ValueError(f"{text!r} is not a whole number") from None
 
 
+def count(kind: Any, tokens: Sequence[Token]) -> int:
+    """An int from an option, as `whole`, but never None."""
+    found = whole(kind, tokens)
+    if found is None:
+        raise ValueError("a number is needed")
+    return found
+
+
 def _converter(annotation: Any) -> dict[str, Any]:
     kinds = get_args(_plain(annotation)) or (_plain(annotation),)
     return {"converter": whole} if int in kinds else {}
@@ -135,6 +143,18 @@ def make(spec: type[Spec], **values: Any) -> Spec:
         option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else ""
         value = f" (given: {first['input']!r})" if option else ""
         raise InvalidInput(f"{option}: {message}{value}." if option else f"{message}.") from None
+
+
+def given(spec: BaseModel) -> list[str]:
+    """The options of a command that make `spec`: those fields that are not at their default."""
+    words = []
+    for name, value in spec.model_dump(exclude_defaults=True, mode="json").items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
 
 
 def own_path(net: str) -> str:

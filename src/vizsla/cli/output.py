@@ -89,6 +89,17 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def num_bytes(value: float) -> str:
+    """An amount of memory for people: `12 MB`, `1.85 GB`."""
+    return (
+        f"{value / 1e9:.2f} GB"
+        if value >= 0.9995e9
+        else f"{value / 1e6:.0f} MB"
+        if value >= 1e7
+        else f"{value / 1e6:.1f} MB"
+    )
+
+
 def state(name: str) -> str:
     """The state of a run, in its colour."""
     return f"[{STATE_STYLES[name]}]{name}[/]"

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 
 import vizsla
 from vizsla.api import runs
-from vizsla.cli.options import Common, make, own_path, with_options
-from vizsla.cli.output import facts, next_step, out, print_json, safe
+from vizsla.cli.options import Common, given, make, own_path, with_options
+from vizsla.cli.output import facts, next_step, num_bytes, out, print_json, safe
 from vizsla.training.spec import GROUPS, TrainingSpec
 
 
@@ -37,7 +37,7 @@ def preview(
     out.print(facts(_facts(found)))
     for sentence in found["unused"]:
         out.print(f"[yellow]{safe(sentence)}[/]", soft_wrap=True)
-    next_step(["vizsla", "train", dataset, "..."], "Train so, with the same options:")
+    next_step(["vizsla", "train", dataset, *given(spec)], "Train so:")
 
 
 def _facts(found: dict[str, Any]) -> list[tuple[str, object]]:
@@ -49,13 +49,20 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, object]]:
     return [
         ("dataset", f"{safe(found['dataset'])}, {counts} pictures of {found['classes']:,} classes"),
         ("network", f"{safe(found['network'])}, {found['num_parameters']:,} parameters, tuned: {settings['tune']}"),
-        ("input", f"{size['width']} x {size['height']} px, {size['channels']} channels"),
+        ("input", f"{size['width']} x {size['height']} px, {'grey' if size['channels'] == 1 else 'colour'}"),
         ("training", f"{steps} of up to {found['pictures_per_step']:,} pictures"),
-        ("memory", f"{_gib(memory, 'total')}, of it {_gib(memory, 'activations')} for activations"),
+        ("memory", f"about {_memory(memory, 'total')}, of it {_memory(memory, 'activations')} for activations"),
+        *((("largest batch", _largest(found)),) if found["largest_batch"] is not None else ()),
         ("changed (default)", safe(", ".join(changed) or "nothing")),
         *((name, safe(path)) for name, path in found["files"].items()),
     ]
 
 
-def _gib(memory: dict[str, int], part: str) -> str:
-    return f"{memory[part + '_bytes'] / 2**30:.2f} GiB"
+def _largest(found: dict[str, Any]) -> str:
+    if not found["largest_batch"]:
+        return "none: not even two pictures fit"
+    return f"{found['largest_batch']:,} pictures fit into the memory of the devices (tried)"
+
+
+def _memory(memory: dict[str, int], part: str) -> str:
+    return num_bytes(memory[f"{part}_bytes"])

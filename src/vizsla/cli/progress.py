@@ -9,13 +9,22 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from vizsla.cli.output import err, percent, safe
 from vizsla.events import Event
+
+
+class _Time(TimeRemainingColumn):
+    """The time that is left, or that it took, saying which."""
+
+    def render(self, task: Task) -> Text:
+        return super().render(task).append(" taken" if task.finished else " left")
 
 
 class Bars:
@@ -28,7 +37,7 @@ class Bars:
             TextColumn("[bold]{task.description:<17}"),
             BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _Time(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
             console=err,
             disable=quiet,
@@ -64,6 +73,7 @@ class Bars:
             "extended": self._on_started,
             "resumed": self._on_resumed,
             "stopping": self._on_stopping,
+            "killing": self._on_killing,
             "step": self._on_step,
             "epoch": self._on_epoch,
             "validation": self._on_epoch,
@@ -100,6 +110,9 @@ class Bars:
 
     def _on_stopping(self, event: Event) -> None:
         self._progress.print("[yellow]Stopping at the next safe point. Ctrl-C again kills it.[/]")
+
+    def _on_killing(self, event: Event) -> None:
+        self._progress.print("[yellow]Killed. What its last checkpoint holds is kept.[/]")
 
     def _on_step(self, event: Event) -> None:
         note = f"[dim]loss {event['loss']:.3f}  {event['pictures_per_s']:,.0f} pics/s[/]"

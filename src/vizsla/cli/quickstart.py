@@ -14,7 +14,7 @@ from vizsla.cli.run import as_json
 
 
 def quickstart(*, common: Common = Common()) -> None:
-    """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in about a minute."""
+    """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in one to two minutes."""
     with vizsla.open(common.workspace) as ws:
         with Bars(quiet=common.json, epoch_lines=False) as bars:
             outcome = verbs.run(ws, progress=bars.stage, on_event=bars.event)

@@ -9,15 +9,24 @@ from cyclopts import App, Parameter
 import vizsla
 from vizsla.api import runs
 from vizsla.api.runs import RunStatus
-from vizsla.cli.options import Common, make, own_path, whole, with_options
+from vizsla.cli.options import Common, count, make, own_path, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
 from vizsla.cli.progress import Bars, epoch_line
 from vizsla.training.run import Run
 from vizsla.training.spec import GROUPS, TrainingSpec
 
-app = App(name="run", help="List, show, follow, resume, extend, clone, rename, stop and delete runs.")
-app.command("vizsla.cli.follow:follow", name="follow", help="Watch a run from another terminal until it ends.")
-app.command("vizsla.cli.preview:preview", name="preview", help="Show what a training would be, before it begins.")
+app = App(name="run", help="Preview, list, show, follow, resume, extend, clone, rename, stop and delete runs.")
+app.command(
+    "vizsla.cli.follow:follow",
+    name="follow",
+    help="Watch a run from another terminal until it ends; Ctrl-C leaves it alone.\n\n"
+    "The exit status is 0 when the run is done, 130 when it was stopped, and 1 when it failed or was lost.",
+)
+app.command(
+    "vizsla.cli.preview:preview",
+    name="preview",
+    help="Show what a training would be: its steps, memory, learning rate and augmented pictures. Nothing is trained.",
+)
 app.command("vizsla.cli.find_rate:find_rate", name="find-rate", help="Find the learning rate to begin with.")
 
 EXIT_STOPPED = 130
@@ -49,7 +58,9 @@ def resume(
     name: str,
     /,
     *,
-    device: Annotated[str | None, Parameter(help="Go on on another device: auto, cpu, cuda or cuda:N.")] = None,
+    device: Annotated[
+        str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
+    ] = None,
     common: Common = Common(),
 ) -> int:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
@@ -69,8 +80,10 @@ def extend(
     name: str,
     /,
     *,
-    epochs: Annotated[int, Parameter(help="Epochs more.", converter=whole)],
-    device: Annotated[str | None, Parameter(help="Go on on another device: auto, cpu, cuda or cuda:N.")] = None,
+    epochs: Annotated[int, Parameter(help="Epochs more.", converter=count)],
+    device: Annotated[
+        str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
+    ] = None,
     common: Common = Common(),
 ) -> int:
     """Train a run that has ended for more epochs, from its last checkpoint.
@@ -163,8 +176,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         out.print(f"[dim]… {len(epochs) - len(shown)} epochs before[/]")
     for epoch in shown:
         out.print(epoch_line(epoch, status.run.spec.epochs or 0), soft_wrap=True)
-    if status.progress.state in ("stopped", "failed", "lost"):
-        next_step(["vizsla", "run", "resume", status.run.name], "Go on from its last checkpoint:")
+    suggest(status)
 
 
 @app.command
@@ -255,16 +267,21 @@ def _finished(status: RunStatus, common: Common) -> int:
         print_json(as_json(status))
     elif status.progress.state == "stopped":
         err.print("Stopped at a checkpoint.")
-        next_step(["vizsla", "run", "resume", status.run.name], "Go on from it:")
+        suggest(status)
     else:
         show_run(status)
-        _suggest(status.run)
+        suggest(status)
     return EXIT_STOPPED if status.progress.state == "stopped" else 0
 
 
-def _suggest(run: Run) -> None:
-    """What to do with a finished run, by the pictures that there are to measure it on."""
-    if run.num_test:
+def suggest(status: RunStatus) -> None:
+    """Say what to do next with a run: go on with it, or measure it on the pictures that there are for that."""
+    run = status.run
+    if status.progress.state == "running":
+        return
+    if status.progress.state != "done":
+        next_step(["vizsla", "run", "resume", run.name], "Go on from its last checkpoint:")
+    elif run.num_test:
         next_step(["vizsla", "evaluate", run.name, "--split", "test"], "Measure it on pictures it has not seen:")
     elif run.num_val:
         why = "Look closer at the val pictures (no test pictures were kept aside):"

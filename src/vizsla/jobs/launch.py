@@ -43,7 +43,8 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
     """Start `module` on `folder` and follow it to its end; returns its final event, "done" or "stopped".
 
     Ctrl-C asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
-    `stopping`; a second one kills it. When `on_event` fails, the worker is asked to stop too: nothing trains unseen.
+    `stopping`; a second one kills it, with an event `killing`. When `on_event` fails, the worker is asked to stop too:
+    nothing trains unseen.
 
     Args:
         lock: of the folder, held by this process; the worker takes it over.
@@ -65,8 +66,8 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
             while True:
                 if len(interruptions) > heeded:
                     _signal(process.pid, signal.SIGKILL if heeded else signal.SIGTERM)
+                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
                     heeded += 1
-                    on_event({"event": "stopping", "at": events.now()})
                 ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
                 new, offset = events.read(path, offset)
                 for event in new:

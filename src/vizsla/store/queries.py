@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
@@ -113,10 +113,19 @@ class Store:
                 f"{reference!r} may mean {len(matches)} things: {names}{more}.",
                 remedy="Say more of the name, or the id.",
             )
+        self._refuse_other_kind(reference, kinds)
         hint = did_you_mean(reference, [row.name for row in rows])
         raise NotFound(
             f"There is no {what} {reference!r}.", remedy=f"{hint} `vizsla {kinds[0]} list` shows them all.".strip()
         )
+
+    def _refuse_other_kind(self, reference: str, kinds: tuple[Kind, ...]) -> None:
+        others = (row for kind in get_args(Kind) if kind not in kinds for row in self.all(kind))
+        for row in others:
+            if reference in (row.id, row.name):
+                verb = {"model": "model export", "evaluation": "evaluate"}.get(kinds[0]) if row.kind == "run" else None
+                remedy = f"`vizsla {verb} {shlex.quote(row.name)}` makes one of it." if verb else ""
+                raise NotFound(f"{reference!r} is a {row.kind}, not a {' or '.join(kinds)}.", remedy=remedy)
 
     def all(self, kind: Kind) -> list[Entry]:
         """All things of a kind, oldest first."""

@@ -38,6 +38,16 @@ def test_things_are_found_by_id_name_and_prefix(store: Store) -> None:
         store.find("", "dataset")
 
 
+def test_a_thing_of_another_kind_is_called_so(store: Store) -> None:
+    store.add("run", "dogs")
+    with pytest.raises(NotFound, match="'dogs' is a run, not a model") as caught:
+        store.find("dogs", "model")
+    assert "vizsla model export dogs" in caught.value.remedy
+    with pytest.raises(NotFound, match="'dogs' is a run, not a dataset") as caught:
+        store.find("dogs", "dataset")
+    assert caught.value.remedy == ""
+
+
 def test_a_whole_name_wins_over_a_prefix(store: Store) -> None:
     store.add("dataset", "dogs-2")
     dogs = store.add("dataset", "dogs")
