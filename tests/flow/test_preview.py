@@ -54,6 +54,7 @@ def test_it_says_what_has_no_effect_and_refuses_what_cannot_be(vizsla: Cli, tmp_
     said = vizsla("run", "preview", "shapes", "--net", "lenet", "--gamma", 0.5, "--out", tmp_path).out
     assert "--gamma has no effect" in said
     assert "gamma 0.5" in said
+    assert said.rstrip().endswith("vizsla train shapes --net lenet --gamma 0.5")
     refused = vizsla("run", "preview", "shapes", "--net", "lenet", "--crop", 64, "--out", tmp_path / "no", status=1)
     assert "does not fit" in refused.err
     refused = vizsla("run", "preview", "shapes", "--net", "lenett", "--out", tmp_path / "no", status=1)

@@ -234,6 +234,23 @@ def test_ctrl_c_before_the_worker_is_ready_leaves_nothing(ws: Workspace) -> None
     assert [row for row in ws.store.all("run") if row.name == "early"] == []
 
 
+def test_a_worker_killed_before_its_run_was_accepted_leaves_its_log(ws: Workspace) -> None:
+    def worker() -> int | None:
+        rows = [row for row in ws.store.all("run") if row.name == "stillborn"]
+        holder = files.lock_holder(ws.folder("run", rows[0].id)) if rows else None
+        return holder if holder != process.pid else None
+
+    process = _start(ws, "stillborn")
+    os.kill(_until(worker, process), signal.SIGKILL)
+    _, err = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 1
+    assert b"killed by SIGKILL" in err
+    named = [line.split()[-1] for line in err.decode().splitlines() if line.endswith("log.txt")]
+    assert len(named) == 1
+    assert Path(named[0]).exists(), "the log that is named is there"
+    assert [row for row in ws.store.all("run") if row.name == "stillborn"] == []
+
+
 def test_ctrl_c_while_evaluating_leaves_nothing(ws: Workspace, uninterrupted: Path) -> None:
     process = subprocess.Popen(
         command("evaluate", "whole", "--split", "val", "--name", "early"),

@@ -170,6 +170,23 @@ def test_a_running_run_is_followed_from_its_start_to_its_stop(ws: Workspace) -> 
     os.close(ours)
 
 
+def test_devices_tell_who_is_at_work(ws: Workspace) -> None:
+    cli = Cli(ws.root)
+    assert cli("devices", "--json").json[0]["runs"] == []
+    training = _train(ws, "at-work")
+    deadline = time.monotonic() + 60
+    while not (held := cli("devices", "--json").json[0])["runs"]:
+        assert time.monotonic() < deadline
+    assert held["name"] == "cpu"
+    assert [(run["name"], run["worker"]) for run in held["runs"]] == [
+        ("at-work", runs.get(ws, "at-work").progress.worker)
+    ]
+    assert "at-work" in cli("devices").out
+    runs.stop(ws, "at-work")
+    assert training.wait(60) == 130
+    assert cli("devices", "--json").json[0]["runs"] == []
+
+
 def test_following_tells_everything_once(ws: Workspace) -> None:
     seen: list[events.Event] = []
     status = runs.follow(ws, "base", seen.append)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
+from vizsla import files
+from vizsla.api import workspace
+from vizsla.api.workspace import Workspace
 from vizsla.jobs import launch
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
+from vizsla.machine.devices import Device, devices
+from vizsla.training.run import open_run
 
 RATES_WORKER = "vizsla.machine.rates"
 NETWORKS_WORKER = "vizsla.networks.worker"
@@ -34,3 +41,45 @@ def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None)
     rates = launch.ask(RATES_WORKER, {})
     versions = {name: version(name) for name in LIBRARIES}
     return checks.judge(Facts(system.system(), disk._replace(folder=str(place)), gpus.find(), rates, versions, weights))
+
+
+class Holder(NamedTuple):
+    """A run that is at work on a device."""
+
+    id: str
+    name: str
+    worker: int
+    """id of its process, and of its group of processes"""
+
+
+class Held(NamedTuple):
+    """A device, who of this workspace is at work on it, and the ids of other processes there, as the driver knows."""
+
+    device: Device
+    runs: list[Holder]
+    others: list[int]
+
+
+def held(ws: Workspace) -> list[Held]:
+    """Every device, and who is at work on it."""
+    at_work: dict[str, list[Holder]] = {}
+    for entry in ws.store.all("run"):
+        folder = ws.folder("run", entry.id)
+        worker = files.lock_holder(folder)
+        if worker is None or not (folder / workspace.FINAL_FILE["run"]).exists():
+            continue  # one that gets ready holds no device yet
+        for name in set(open_run(folder).devices):
+            at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
+    ours = {holder.worker for holders in at_work.values() for holder in holders}
+    found = []
+    for device in devices(gpus.find()):
+        others = [pid for pid in device.processes if _group(pid) not in ours]
+        found.append(Held(device, at_work.get(device.name, []), others))
+    return found
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:  # in another container, or gone
+        return None

@@ -215,4 +215,6 @@ class View:
             figures.append(f"{step['device_memory_mb']:,.0f} MB on the device")
         if step.get("device_use") is not None:
             figures.append(f"device {100 * step['device_use']:.0f} % busy")
+        if step.get("device_temperature_c") is not None:
+            figures.append(f"{step['device_temperature_c']:.0f} °C, {step['device_power_w']:.0f} W")
         return [*figures, trained, *([f"about {seconds(left)} left"] if left is not None else [])]

@@ -48,6 +48,7 @@ app.command(
     help="Look at this machine: what it has, how fast it is, and what to do where that will not do.\n\n"
     "The exit status is 1 when there is a problem.",
 )
+app.command("vizsla.cli.devices:devices", name="devices", help="List the devices of this machine and who uses them.")
 app.command("vizsla.cli.network:app", name="network", help="List, show and draw networks.")
 
 

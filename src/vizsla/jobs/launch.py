@@ -28,6 +28,7 @@ def _start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[byte
     with (folder / work.LOG).open("ab") as log:
         process = subprocess.Popen(
             [*_python(), module, str(folder), str(lock.fileno())],
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -180,7 +181,14 @@ def ask(module: str, question: dict[str, Any]) -> Any:
         VizslaError: what the module answered with.
         WorkerDied: it gave no answer.
     """
-    done = subprocess.run([*_python(), module], input=json.dumps(question), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*_python(), module],
+        env=_environment(),
+        input=json.dumps(question),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -190,6 +198,11 @@ def ask(module: str, question: dict[str, Any]) -> Any:
     if "error" in answer:
         raise from_dict(answer["error"])
     return answer["answer"]
+
+
+def _environment() -> dict[str, str]:
+    # CUDA would put the fastest card first, and the driver's library, which names who holds what, would not.
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
 
 
 def _python() -> list[str]:

@@ -32,6 +32,8 @@ class Gpu(NamedTuple):
     """errors of its memory since the driver was loaded that could not be corrected"""
     is_split: bool = False
     """whether it is split into instances (MIG)"""
+    processes: tuple[int, ...] = ()
+    """ids of the processes that compute on it"""
 
 
 class Driver(NamedTuple):
@@ -123,6 +125,7 @@ def _gpu(nvml: Any, number: int) -> Gpu | None:
             )
         ),
         is_split=told(lambda: nvml.nvmlDeviceGetMigMode(handle)[0]) == 1,
+        processes=told(lambda: tuple(one.pid for one in nvml.nvmlDeviceGetComputeRunningProcesses(handle))) or (),
     )
 
 

@@ -30,6 +30,8 @@ TAGS = {
     "device_use": "speed/device_use",
     "memory_mb": "speed/memory_mb",
     "device_memory_mb": "speed/device_memory_mb",
+    "device_temperature_c": "speed/device_temperature_c",
+    "device_power_w": "speed/device_power_w",
 }
 
 

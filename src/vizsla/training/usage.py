@@ -21,7 +21,9 @@ class Usage:
         self._last: dict[str, float] = {}
 
     def read(self) -> dict[str, float]:
-        """`memory_mb` (resident), `device_use` (0 to 1: of the GPU, or of the CPU's cores), `device_memory_mb`."""
+        """`memory_mb` (resident), `device_use` (0 to 1: of the GPU, or of the CPU's cores), and of a GPU also
+        `device_memory_mb` (the most so far), `device_temperature_c` and `device_power_w`.
+        """
         if time.monotonic() - self._read_at >= READ_EVERY_S:
             self._read_at = time.monotonic()
             self._last = {"memory_mb": round(self._process.memory_info().rss / 1e6, 1), **self._device_use()}
@@ -33,6 +35,10 @@ class Usage:
             return {"device_use": round(self._process.cpu_percent() / 100 / cores, 3)}
         used = {"device_memory_mb": round(torch.cuda.max_memory_reserved(self._device) / 1e6, 1)}
         try:
-            return used | {"device_use": torch.cuda.utilization(self._device) / 100}
-        except Exception:  # the driver's library is missing or too old: a figure less, not a failure
+            return used | {
+                "device_use": torch.cuda.utilization(self._device) / 100,
+                "device_temperature_c": float(torch.cuda.temperature(self._device)),
+                "device_power_w": round(torch.cuda.power_draw(self._device) / 1000, 1),
+            }
+        except Exception:  # the driver's library is missing or too old: some figures less, not a failure
             return used

@@ -57,6 +57,7 @@ class Nvml:
             "nvmlDeviceGetMigMode": (1, 1),
             "nvmlDeviceGetTemperature": 54,
             "nvmlDeviceGetTotalEccErrors": 0,
+            "nvmlDeviceGetComputeRunningProcesses": [SimpleNamespace(pid=77, usedGpuMemory=None)],
         }
 
         expected = {
@@ -80,7 +81,7 @@ def test_cards_tell_what_they_know() -> None:
     first, second = found.gpus
     assert (first.name, first.capability, first.memory_bytes, first.used_bytes) == ("H100", (9, 0), 80e9, 2e9)
     assert (first.use, first.temperature_c, first.power_w, first.power_limit_w) == (0.37, 54, 251.3, 700)
-    assert (first.memory_errors, first.is_split) == (0, True)
+    assert (first.memory_errors, first.is_split, first.processes) == (0, True, (77,))
     assert second == gpus.Gpu(1, "GPU-1", "GTX 1080")
     assert found.silent == 1
     assert not nvml.is_loaded

@@ -1,0 +1,76 @@
+"""The devices that can train, by the names that a run asks for: what each has, and how busy it is at this moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import psutil
+
+from vizsla.machine import system
+from vizsla.machine.gpus import Found, Gpu
+
+LOOK_S = 0.2
+
+
+class Device(NamedTuple):
+    """A device. What is not told is None."""
+
+    name: str
+    """as in --device: cpu or cuda:N"""
+    title: str
+    memory_bytes: int | None
+    used_bytes: int | None
+    use: float | None
+    """0 to 1: share of the last moments in which it computed"""
+    temperature_c: int | None = None
+    power_w: float | None = None
+    processes: tuple[int, ...] = ()
+    """ids of the processes that the driver knows on it"""
+
+
+def devices(found: Found, environment: Mapping[str, str] = os.environ) -> list[Device]:
+    """The processor, and the GPUs that a worker would see."""
+    return [_cpu(), *(_device(number, gpu) for number, gpu in enumerate(visible(found.gpus, environment)))]
+
+
+def visible(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
+    """Those that CUDA_VISIBLE_DEVICES names, in its order, by number or identifier; all when it is not set.
+
+    As CUDA does, what stands behind a name that fits none is left out. Workers count as the driver does, since
+    `launch` sets CUDA_DEVICE_ORDER.
+    """
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return list(gpus)
+    found: list[Gpu] = []
+    for word in named.split(","):
+        name = word.strip()
+        fits = [
+            gpu for gpu in gpus if (str(gpu.number) == name) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
+        ]
+        if len(fits) != 1:
+            break
+        found += fits
+    return found
+
+
+def _cpu() -> Device:
+    about = system.system()
+    use = psutil.cpu_percent(LOOK_S) / 100
+    used = about.memory_bytes - about.free_memory_bytes
+    return Device("cpu", f"{about.cpu}, {about.cores:g} cores", about.memory_bytes, used, use)
+
+
+def _device(number: int, gpu: Gpu) -> Device:
+    return Device(
+        f"cuda:{number}",
+        gpu.name,
+        gpu.memory_bytes,
+        gpu.used_bytes,
+        gpu.use,
+        gpu.temperature_c,
+        gpu.power_w,
+        gpu.processes,
+    )
