@@ -205,7 +205,7 @@ def _phase(trial: Trial) -> dict[str, Any]:
     folder = trial.folder()
     sitting = 0
     for number, event in enumerate(seen):
-        if event["event"] in ("started", "resumed", "relaunched"):
+        if event["event"] in ("started", "resumed"):
             sitting = number
     here = [event for event in seen[sitting:] if event["event"] in CURVE]
     step = next((event["step"] for event in reversed(seen) if "step" in event), 0)
