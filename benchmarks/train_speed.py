@@ -4,10 +4,12 @@
 
 PICTURES has one sub-folder a class. Every candidate trains the same network from random weights with AdamW on the
 same files, and is timed in the middle of an epoch: from the end of a warm-up step to the end of a later one, while its
-loader still has more to load. Candidates take turns, `--repeats` times; the median counts.
+loader still has more to load. Candidates take turns, `--repeats` times. A ratio is one of two rates of the same round,
+and the median of the rounds counts.
 
   limit         the same step on random pictures in memory, with a fused optimiser, in the fastest of fp32 and bf16,
-                NCHW and channels-last, with freed memory kept for the next step or, as a bare script has it, released
+                NCHW and channels-last, with freed memory kept for the next step or, as a bare script has it, released;
+                the mean of one measurement before and one after ours
   ours          a run of Vizsla with its worker process, log, data and augmentation (mirroring and jitter, the defaults
                 of fine-tuning): pictures over seconds between two of the `step` events in its log. They come every ten
                 steps, so the first ten are the warm-up. Building the dataset is reported apart
@@ -27,6 +29,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import common
@@ -100,9 +103,10 @@ def ours(ws: Workspace, net: str, options: argparse.Namespace) -> dict[str, Any]
     }
 
 
-def limit(settings: dict[str, Any], variants: list[str]) -> dict[str, Any]:
-    """The rate of each variant."""
-    return common.ask("in_memory.py", settings | {"variants": variants, "warm": LIMIT_WARM, "timed": LIMIT_TIMED})
+def limit(settings: dict[str, Any], variants: list[str]) -> dict[str, float]:
+    """The rate of each variant; none when it failed."""
+    asked = settings | {"variants": variants, "warm": LIMIT_WARM, "timed": LIMIT_TIMED}
+    return common.ask("in_memory.py", asked).get("pictures_per_s", {})
 
 
 def peer_interpreters(options: argparse.Namespace) -> dict[str, Path | None]:
@@ -124,40 +128,49 @@ def measure(
     options: argparse.Namespace,
 ) -> dict[str, Any]:
     """All repetitions of all candidates for one network, in turns."""
-    raw: dict[str, list[dict[str, Any]]] = {"limit": [], "ours": [], **{name: [] for name in interpreters}}
     settings = settings | {"net": net}
-    variants = VARIANTS
+    variants = limit(settings, VARIANTS)
+    fastest = max(variants, key=variants.__getitem__)
+    rounds = []
     for repeat in range(options.repeats):
-        raw["limit"].append(limit(settings, variants))
-        if found := raw["limit"][0].get("pictures_per_s"):
-            variants = [max(found, key=found.get)]  # once the fastest is known, only that is repeated
-        raw["ours"].append(ours(ws, net, options))
+        before = limit(settings, [fastest]).get(fastest)
+        found = {"ours": ours(ws, net, options)}
+        # The limit is measured on both sides of ours: what else the machine does comes and goes.
+        sides = [rate for rate in (before, limit(settings, [fastest]).get(fastest)) if rate]
+        found["limit"] = {"pictures_per_s": round(fmean(sides), 3) if sides else None, "sides": sides}
         for name, python in interpreters.items():
-            raw[name].append(common.ask(f"{name}_train.py", settings, python=python))
-        latest = {name: _rate(results[-1], variants[0]) for name, results in raw.items()}
-        print(f"{net}, round {repeat + 1} of {options.repeats}: {latest}", flush=True)
-    rates = {name: [_rate(one, variants[0]) for one in results] for name, results in raw.items()}
-    medians = {name: common.middle(found) for name, found in rates.items()}
+            found[name] = common.ask(f"{name}_train.py", settings, python=python)
+        rounds.append(found)
+        print(f"{net}, round {repeat + 1} of {options.repeats}: {_rates(found)}", flush=True)
+    names = ["limit", "ours", *interpreters]
+    rates = {name: [_rates(found)[name] for found in rounds] for name in names}
     spread = {
-        name: common.ratio(max(filter(None, found), default=None), min(filter(None, found), default=None))
-        for name, found in rates.items()
+        name: common.ratio(max(filter(None, r), default=None), min(filter(None, r), default=None))
+        for name, r in rates.items()
     }
     for name, most in spread.items():
         if most is not None and most > NOISY:
             print(f"{net}: the rounds of {name} differ by a factor of {most}: was the machine quiet?", flush=True)
+    ratios = {
+        name: [common.ratio(mine, theirs) for mine, theirs in zip(rates["ours"], rates[name], strict=True)]
+        for name in names
+        if name != "ours"
+    }
     return {
-        "pictures_per_s": medians,
+        "pictures_per_s": {name: common.middle(found) for name, found in rates.items()},
         "spread": spread,
-        "limit_variant": variants[0],
-        "ratios": {f"ours_to_{name}": common.ratio(medians["ours"], medians[name]) for name in raw if name != "ours"},
-        "ours_data_wait": common.middle([one["data_wait"] for one in raw["ours"]]),
-        "raw": raw,
+        "limit_variant": fastest,
+        "limit_variants": variants,
+        # Of each round, whose candidates ran one after the other; then the middle one.
+        "ratios": {f"ours_to_{name}": common.middle(found) for name, found in ratios.items()},
+        "ratios_of_rounds": {f"ours_to_{name}": found for name, found in ratios.items()},
+        "ours_data_wait": common.middle([found["ours"]["data_wait"] for found in rounds]),
+        "raw": rounds,
     }
 
 
-def _rate(result: dict[str, Any], variant: str) -> float | None:
-    found = result.get("pictures_per_s")
-    return found.get(variant) if isinstance(found, dict) else found
+def _rates(found: dict[str, dict[str, Any]]) -> dict[str, float | None]:
+    return {name: result.get("pictures_per_s") for name, result in found.items()}
 
 
 def main() -> None:
