@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,9 @@ from tests.support import Cli, draw_shapes
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 NOBODY = 65534
+
+# A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
