@@ -8,15 +8,14 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import Cli, command, draw_shapes, environment
+from tests.support import Cli, command, environment
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, runs
+from vizsla.api import runs
 from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.training.run import find_checkpoint
@@ -29,14 +28,10 @@ SPEC = vizsla.TrainingSpec(
 )
 
 
-@pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    folder = tmp_path_factory.mktemp("runs")
-    pictures = draw_shapes(folder / "pictures")
-    with vizsla.open(folder / "workspace") as opened:
-        datasets.create(opened, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
-        runs.start(opened, "shapes", SPEC, name="base")
-        yield opened
+@pytest.fixture(scope="module", autouse=True)
+def base(ws: Workspace) -> None:
+    """A run that is done."""
+    runs.start(ws, "shapes", SPEC, name="base")
 
 
 def test_a_run_is_extended_as_if_it_had_been_planned_so(ws: Workspace) -> None:

@@ -8,14 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from vizsla import files
+from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.api.workspace import Workspace
 from vizsla.jobs import launch
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
 from vizsla.machine.devices import Device, devices
-from vizsla.training.run import open_run
+from vizsla.training.run import Request, open_run
 
 RATES_WORKER = "vizsla.machine.rates"
 NETWORKS_WORKER = "vizsla.networks.worker"
@@ -68,7 +68,7 @@ def held(ws: Workspace) -> list[Held]:
         worker = files.lock_holder(folder)
         if worker is None or not (folder / workspace.FINAL_FILE["run"]).exists():
             continue  # one that gets ready holds no device yet
-        for name in set(open_run(folder).devices):
+        for name in _devices(folder):
             at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
     ours = {holder.worker for holders in at_work.values() for holder in holders}
     found = []
@@ -76,6 +76,14 @@ def held(ws: Workspace) -> list[Held]:
         others = [pid for pid in device.processes if _group(pid) not in ours]
         found.append(Held(device, at_work.get(device.name, []), others))
     return found
+
+
+def _devices(folder: Path) -> set[str]:
+    """The devices that a run at work is on: those that it began on, unless it goes on on others."""
+    request = records.read(folder / work.REQUEST, Request, remedy="Start a new run.")
+    if request.device == "cpu":
+        return {"cpu"}
+    return set(request.named_devices or open_run(folder).devices)
 
 
 def _group(pid: int) -> int | None:

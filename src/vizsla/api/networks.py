@@ -67,9 +67,9 @@ def _place(name: str, ws: Workspace | None) -> str:
 
 
 def _asked(width: int | None, height: int | None, channels: int, num_classes: int) -> dict[str, Any]:
-    for name, value, least in (("classes", num_classes, 1), ("channels", channels, 1), ("width", width or 1, 1)):
-        if value < least:
-            raise InvalidInput(f"--{name} must be {least} or more (given: {value}).", where=name)
+    for name, value in (("classes", num_classes), ("channels", channels)):
+        if value < 1:
+            raise InvalidInput(f"--{name} must be 1 or more (given: {value}).", where=name)
     if (width is None) != (height is None):
         raise InvalidInput("Give both width and height, or neither.", where="size")
     return {"size": [height, width] if width else None, "channels": channels, "num_classes": num_classes}

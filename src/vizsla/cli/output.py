@@ -91,13 +91,9 @@ def seconds(value: float) -> str:
 
 def num_bytes(value: float) -> str:
     """An amount of memory for people: `12 MB`, `1.85 GB`."""
-    return (
-        f"{value / 1e9:.2f} GB"
-        if value >= 0.9995e9
-        else f"{value / 1e6:.0f} MB"
-        if value >= 1e7
-        else f"{value / 1e6:.1f} MB"
-    )
+    if value >= 0.9995e9:
+        return f"{value / 1e9:.2f} GB"
+    return f"{value / 1e6:.{0 if value >= 1e7 else 1}f} MB"
 
 
 def state(name: str) -> str:

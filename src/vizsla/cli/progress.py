@@ -112,7 +112,8 @@ class Bars:
         self._progress.print("[yellow]Stopping at the next safe point. Ctrl-C again kills it.[/]")
 
     def _on_killing(self, event: Event) -> None:
-        self._progress.print("[yellow]Killed. What its last checkpoint holds is kept.[/]")
+        kept = " What its last checkpoint holds is kept." if "train" in self._tasks else ""
+        self._progress.print(f"[yellow]Killed.{kept}[/]")
 
     def _on_step(self, event: Event) -> None:
         note = f"[dim]loss {event['loss']:.3f}  {event['pictures_per_s']:,.0f} pics/s[/]"

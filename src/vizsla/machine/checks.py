@@ -94,7 +94,7 @@ def _system(system: System) -> Iterator[Check]:
         "machine",
         "open files",
         f"up to {system.open_files:,}",
-        (system.open_files < FEW_FILES, "note", "A busy server needs more: ulimit -n 4096."),
+        (system.open_files < FEW_FILES, "note", "Libraries that open many files at once need more: ulimit -n 4096."),
     )
 
 

@@ -68,12 +68,17 @@ def _nccl() -> str | None:
     return ".".join(map(str, torch.cuda.nccl.version()))
 
 
+def cpu_formats() -> list[str]:
+    """The number formats that this CPU has instructions for, the exact one first."""
+    has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return ["fp32", "bf16"] if has_bf16 else ["fp32"]
+
+
 def _cpu() -> dict[str, Any]:
     device = torch.device("cpu")
     source = torch.ones(COPIED_BYTES, dtype=torch.uint8)
     target = torch.empty_like(source)
-    has_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    formats = ("fp32", "bf16") if has_bf16 else ("fp32",)
+    formats = cpu_formats()
     return {
         "products": {name: _products(device, name, CPU_SIDE) for name in formats},
         "errors": {name: _error(device, name) for name in formats},

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vizsla import files
 from vizsla.errors import InvalidInput, Unavailable, VizslaError
 from vizsla.machine import system
-from vizsla.machine.rates import shortest
+from vizsla.machine.rates import cpu_formats, shortest
 from vizsla.training.optimizers import FUSED, make_optimizer
 from vizsla.training.run import Arithmetic, Precision
 from vizsla.training.spec import TrainingSpec
@@ -154,7 +154,7 @@ def _fastest(candidates: list[Arithmetic], speeds: dict[str, float]) -> Arithmet
 def _formats(device: torch.device) -> list[str]:
     """The formats worth a trial, the exact one first."""
     if device.type == "cpu":
-        return ["fp32", "bf16"] if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ["fp32"]
+        return cpu_formats()
     # Ampere and later have bf16 units; earlier ones only emulate it, but have fp16 from Volta on.
     capability = torch.cuda.get_device_capability(device)
     return ["fp32", "bf16"] if capability >= (8, 0) else ["fp32", "fp16"] if capability >= (7, 0) else ["fp32"]

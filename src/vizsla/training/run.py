@@ -137,9 +137,13 @@ class Request(BaseModel):
     @property
     def num_processes(self) -> int:
         """Processes that train together: as many as other GPUs are named, or those of the settings."""
-        if self.device is not None and ":" in self.device:
-            return self.device.count(",") + 1
-        return self.spec.num_processes
+        return len(self.named_devices) or self.spec.num_processes
+
+    @property
+    def named_devices(self) -> tuple[str, ...]:
+        """The GPUs that are named to go on on, such as ("cuda:1", "cuda:2"); none where they are left to the worker."""
+        _, _, numbers = (self.device or "").partition(":")
+        return tuple(f"cuda:{number}" for number in numbers.split(",")) if numbers else ()
 
     @property
     def net(self) -> str:

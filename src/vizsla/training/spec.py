@@ -206,7 +206,8 @@ class TrainingSpec(BaseModel):
         0,
         ge=0,
         lt=2**31,
-        description="Seed of everything random: on a CPU the same seed gives the same run to the bit, on GPUs nearly.",
+        description="Seed of everything random: on a CPU the same seed and arithmetic give the same run to the bit, on "
+        "GPUs nearly.",
     )
 
     @field_validator("optimizer")

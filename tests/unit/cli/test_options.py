@@ -24,8 +24,8 @@ def test_values_that_cannot_be_are_refused_by_their_option(
 
 
 def test_the_options_that_make_a_spec_are_told() -> None:
-    spec = TrainingSpec(net="lenet", epochs=3, learning_rate=1e-4, flip=False, quarter_turns=True, jitter=0.5)
-    options = ["--net", "lenet", "--epochs", "3", "--learning-rate", "0.0001", "--no-flip", "--quarter-turns"]
+    spec = TrainingSpec(net="lenet", epochs=3, learning_rate=0.00012345678, flip=False, quarter_turns=True, jitter=0.5)
+    options = ["--net", "lenet", "--epochs", "3", "--learning-rate", "0.00012345678", "--no-flip", "--quarter-turns"]
     assert given(spec) == [*options, "--jitter", "0.5"]
     assert given(TrainingSpec()) == []
 

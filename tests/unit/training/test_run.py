@@ -27,3 +27,5 @@ def test_a_run_goes_on_in_as_many_processes_as_gpus_are_named(
     spec = TrainingSpec(**asked)  # type: ignore[arg-type]
     request = Request(id="1", name="r", created_at=now(), dataset_folder=Path("d"), spec=spec, device=device)
     assert request.num_processes == processes
+    named = device is not None and ":" in device
+    assert len(request.named_devices) == (processes if named else 0)
