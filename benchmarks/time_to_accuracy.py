@@ -40,7 +40,7 @@ from vizsla.training.run import ARITHMETIC
 from vizsla.training.spec import TrainingSpec
 
 NET = "tf_efficientnet_lite0"
-# The defaults see each picture mirrored too, which takes a second pass; the peer that is nearest does not.
+# The defaults mirror half of the pictures in each epoch; the peer that is nearest does not.
 OURS: dict[str, dict[str, Any]] = {"ours": {}, "ours plain": {"flip": False}}
 Curve = list[tuple[float, float]]  # seconds and accuracy of each validation
 

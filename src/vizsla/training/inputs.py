@@ -26,7 +26,8 @@ from vizsla.training.distributed import Group
 from vizsla.training.run import Arithmetic
 from vizsla.training.spec import TrainingSpec
 
-FEATURE_BATCH = 64
+# Pictures a pass through a frozen body: few stay in a CPU's caches, many keep a GPU busy.
+FEATURE_BATCH = {"cpu": 16, "cuda": 256}
 READ_BATCH = 256
 SUMMED_ROWS = 8192
 # A split is kept in memory when it takes less than this share of what is free.
@@ -45,6 +46,9 @@ class Inputs(Protocol):
 
     labels: Tensor
     """int64 (num_pictures,), on the CPU"""
+
+    def begin(self, epoch: int) -> None:
+        """Get ready what an epoch needs, counted from 0; called before each of its steps, and before validation."""
 
     def load(self, positions: Positions) -> Tensor:
         """The batch at these positions; runs in a thread ahead of the loop."""
@@ -118,6 +122,9 @@ class Pictures:
         self._layout = layout(arithmetic)
         self._shape = split.pixels.shape
 
+    def begin(self, epoch: int) -> None:
+        """See `Inputs.begin`: nothing."""
+
     def draw(self, num: int, random: torch.Generator) -> augment.Draws:
         """See `Inputs.draw`."""
         stored, channels = (self._shape.height, self._shape.width), self._shape.channels
@@ -150,37 +157,62 @@ class Views(NamedTuple):
 
 
 class Features:
-    """Features of every picture, computed once by the frozen body, for the head."""
+    """Features of every picture by the frozen body, for the head: computed once, when an epoch first needs them.
 
-    def __init__(self, table: Tensor, labels: Tensor, device: torch.device) -> None:
-        """`table` is float32 (views, num_pictures, num_features); view 0 is the picture, view 1 its mirror image."""
+    With mirroring, half of the pictures are mirrored in the first epoch, the other half in the second, and each by
+    chance from then on. So the first epoch waits for one pass over the pictures, not for two.
+    """
+
+    def __init__(
+        self, labels: Tensor, device: torch.device, compute: Callable[[Tensor], Tensor], mirror_seed: int | None = None
+    ) -> None:
+        """Without `mirror_seed` no picture is mirrored.
+
+        Args:
+            compute: from which pictures are mirrored, bool (num_pictures,), to float32 (num_pictures, num_features).
+        """
         self.labels = labels
-        self._table = table
         self._device = device
+        self._compute = compute
+        self._mirrored = [torch.zeros(len(labels), dtype=torch.bool)]
+        if mirror_seed is not None:
+            half = torch.rand(len(labels), generator=torch.Generator().manual_seed(mirror_seed)) < 0.5
+            self._mirrored = [half, ~half]
+        self._tables: list[Tensor] = []
+        self._epoch = 0
+
+    def begin(self, epoch: int) -> None:
+        """See `Inputs.begin`: computes what features the epoch is the first to need."""
+        self._epoch = epoch
+        for mirrored in self._mirrored[len(self._tables) : epoch + 1]:
+            self._tables.append(self._compute(mirrored))
 
     def load(self, positions: Positions) -> Tensor:
-        """float32 (n, views, num_features)."""
-        return self._table[:, torch.from_numpy(positions)].transpose(0, 1)
+        """See `Inputs.load`: int64 (n,), the positions themselves. Features are at hand, and may not be there yet."""
+        return torch.from_numpy(positions)
 
     def draw(self, num: int, random: torch.Generator) -> Views:
-        """See `Inputs.draw`: each picture is seen plain or mirrored by chance."""
+        """See `Inputs.draw`: which of its views a picture shows."""
         return Views(torch.rand(num, generator=random))
 
     def inputs(self, batch: Tensor, labels: Tensor, draws: Views, num_classes: int) -> tuple[Tensor, Tensor]:
         """See `Inputs.inputs`: float (n, num_features)."""
-        view = (draws.chances * batch.shape[1]).long()
-        return batch[torch.arange(len(batch)), view].to(self._device, non_blocking=True), labels
+        if self._epoch < len(self._mirrored):
+            return self._tables[self._epoch][batch].to(self._device, non_blocking=True), labels
+        view = (draws.chances * len(self._tables)).long()
+        seen = torch.stack([table[batch] for table in self._tables])
+        return seen[view, torch.arange(len(batch))].to(self._device, non_blocking=True), labels
 
     def plain(self, batch: Tensor) -> Tensor:
         """See `Inputs.plain`: float (n, num_features)."""
-        return batch[:, 0].to(self._device)
+        return self._tables[0][batch].to(self._device)
 
 
 def compute_features(
     split: Stored,
     classifier: Classifier,
     *,
-    mirror: bool,
+    mirrored: Tensor,
     device: torch.device,
     arithmetic: Arithmetic,
     group: Group,
@@ -190,39 +222,38 @@ def compute_features(
     """The features of every picture of a split, by the classifier's frozen body.
 
     Args:
-        mirror: also of each picture mirrored left to right.
+        mirrored: bool (num_pictures,), which pictures are mirrored left to right.
         group: the processes among which the pictures are shared out; all get the whole table.
         scratch: folder for a file that has no name, so that memory stays flat and nothing is left behind.
         progress: called with pictures done and pictures in all; it may raise to stop.
 
     Returns:
-        float32 (views, num_pictures, num_features), backed by the file.
+        float32 (num_pictures, num_features), backed by the file.
     """
-    num, views = len(split.labels), 2 if mirror else 1
+    num, size = len(split.labels), FEATURE_BATCH[device.type]
     classifier.eval()
     table: np.ndarray | None = None
     first, last = share(num, group.rank, group.world)
-    for start in range(first, last, FEATURE_BATCH):
-        positions = np.arange(start, min(last, start + FEATURE_BATCH))
+    for start in range(first, last, size):
+        positions = np.arange(start, min(last, start + size))
         pixels = classifier.centre(split.read(positions).to(device))
-        for view in range(views):
-            seen = pixels.flip(2) if view else pixels
-            with torch.inference_mode(), autocast(arithmetic, device):
-                found = features(
-                    classifier.network,
-                    classifier.standardise(as_float(seen)).contiguous(memory_format=layout(arithmetic)),
-                )
-            if table is None:
-                table = _table(scratch, (views, num, found.shape[1]))
-            table[view, positions] = found.float().cpu().numpy()
+        flipped = mirrored[torch.from_numpy(positions)].to(device)
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(2), pixels)
+        with torch.inference_mode(), autocast(arithmetic, device):
+            found = features(
+                classifier.network,
+                classifier.standardise(as_float(pixels)).contiguous(memory_format=layout(arithmetic)),
+            )
+        if table is None:
+            table = _table(scratch, (num, found.shape[1]))
+        table[positions] = found.float().cpu().numpy()
         progress(len(positions) + start - first, last - first)
     if table is None:  # more processes than pairs of pictures
-        table = _table(scratch, (views, num, _num_features(classifier, split, device)))
+        table = _table(scratch, (num, _num_features(classifier, split, device)))
     whole = torch.from_numpy(table)
     # The rows of the others are zero, so the sum puts all together.
-    for view in range(views):
-        for start in range(0, num, SUMMED_ROWS):
-            group.sum(whole[view, start : start + SUMMED_ROWS])
+    for start in range(0, num, SUMMED_ROWS):
+        group.sum(whole[start : start + SUMMED_ROWS])
     return whole
 
 
@@ -232,7 +263,7 @@ def _num_features(classifier: Classifier, split: Stored, device: torch.device) -
         return features(classifier.network, classifier.standardise(as_float(pixels))).shape[1]
 
 
-def _table(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
+def _table(folder: Path, shape: tuple[int, int]) -> np.ndarray:
     num_bytes = 4 * int(np.prod(shape))
     require_space(folder, num_bytes)
     with tempfile.TemporaryFile(dir=folder) as file, disk_errors(folder):

@@ -214,6 +214,7 @@ def train(task: Task, state: State) -> Generator[Happening, None, None]:
     stepper = _Stepper(task, state)
     try:
         while state.step < plan.total_steps:
+            task.train.begin(state.step // plan.steps_per_epoch)
             asked = time.perf_counter()
             positions, batch = _next(batches, state.step)
             waited = time.perf_counter() - asked
@@ -407,6 +408,7 @@ def validate(task: Task, batch_size: int) -> Validation:
         TrainingFailed: the loss is not finite, or not even one picture fits.
     """
     assert task.val is not None, "validation needs a validation split"
+    task.val.begin(0)
     labels, group = task.val.labels, task.group
     first, last = share(len(labels), group.rank, group.world)
     while (found := _look_at(task, task.val, first, last, batch_size)) is None:

@@ -10,11 +10,12 @@ import os
 import shutil
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from vizsla import files, work
 from vizsla.events import EventLog
@@ -171,7 +172,7 @@ def _module(prepared: setup.Prepared) -> nn.Module:
 
 
 def task_of(sitting: Sitting) -> Task:
-    """What the loop of a sitting trains. For a head alone, the features of all pictures are computed here."""
+    """What the loop of a sitting trains."""
     prepared = sitting.prepared
     spec, arithmetic = prepared.run.spec, prepared.run.arithmetic
     module = _module(prepared)
@@ -179,17 +180,8 @@ def task_of(sitting: Sitting) -> Task:
     def inputs(split: Stored, name: str) -> Inputs:
         if spec.tune != "head":
             return Pictures(split, prepared.classifier, spec, prepared.device, arithmetic)
-        table = compute_features(
-            split,
-            prepared.classifier,
-            mirror=bool(spec.flip) and name == "train",
-            device=prepared.device,
-            arithmetic=arithmetic,
-            group=sitting.group,
-            scratch=sitting.folder,
-            progress=_reporter(sitting, f"features of {name}"),
-        )
-        return Features(table, split.labels, prepared.device)
+        mirror_seed = spec.seed if spec.flip and name == "train" else None
+        return Features(split.labels, prepared.device, partial(_features, sitting, split, name), mirror_seed)
 
     return Task(
         spec=spec,
@@ -203,6 +195,23 @@ def task_of(sitting: Sitting) -> Task:
         arithmetic=arithmetic,
         group=sitting.group,
     )
+
+
+def _features(sitting: Sitting, split: Stored, name: str, mirrored: Tensor) -> Tensor:
+    prepared, began = sitting.prepared, time.monotonic()
+    table = compute_features(
+        split,
+        prepared.classifier,
+        mirrored=mirrored,
+        device=prepared.device,
+        arithmetic=prepared.run.arithmetic,
+        group=sitting.group,
+        scratch=sitting.folder,
+        progress=_reporter(sitting, f"features of {name}"),
+    )
+    since_s, step = sitting.stepping
+    sitting.stepping = (since_s + time.monotonic() - began, step)  # they do not come again with the steps to come
+    return table
 
 
 class _reporter:  # noqa: N801 - used as the function that it is
@@ -257,6 +266,9 @@ def _train(sitting: Sitting, task: Task) -> str:
                     "notice", text=f"Stopped early: the last {task.spec.early_stop} validations were no better."
                 )
                 break
+    except work.Stopped:  # while features were computed, before the first step of an epoch
+        _save(sitting)
+        raise
     finally:
         loop.close()
     return "done"

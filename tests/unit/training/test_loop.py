@@ -27,14 +27,14 @@ def _task(module: nn.Module | None = None, **settings: Any) -> Task:
     """Two classes of points that a line tells apart."""
     random = torch.Generator().manual_seed(0)
     labels = torch.randint(2, (50,), generator=random)
-    table = (torch.randn(50, 4, generator=random) + 3 * labels[:, None])[None]
+    table = torch.randn(50, 4, generator=random) + 3 * labels[:, None]
     head = module or nn.Linear(4, 2)
     if module is None:
         for parameter in head.parameters():
             torch.nn.init.zeros_(parameter)
     asked = {"tune": "head", "epochs": 3, "batch_size": 8, "learning_rate": 0.05, "weight_decay": 0} | settings
     spec = TrainingSpec(**asked).resolved(has_weights=True)
-    inputs = Features(table, labels, CPU)
+    inputs = Features(labels, CPU, lambda mirrored: table)
     plan = Plan(50, (spec.batch_size or 0) * spec.accumulate, spec.epochs or 0, spec.seed)
     objective = Objective(spec, labels, 2)
     return Task(spec, plan, head, None, inputs, inputs, objective, CPU, Arithmetic(precision="fp32"))
