@@ -25,8 +25,8 @@ import common
 
 import vizsla
 from vizsla.api import datasets, runs
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.spec import DatasetSpec
+from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
 

@@ -25,9 +25,9 @@ import common
 
 import vizsla
 from vizsla.api import datasets, evaluations, runs
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.evaluation.report import Report
+from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
 NET = "tf_efficientnet_lite0"

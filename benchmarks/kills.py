@@ -36,9 +36,9 @@ from PIL import Image
 import vizsla
 from vizsla import events, files
 from vizsla.api import datasets
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.errors import VizslaError
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 
 CURVE = ("step", "validation", "epoch")
@@ -81,9 +81,20 @@ class Trial:
             raise SystemExit(f"{self.name} is not done after {MAX_SITTINGS} sittings: nothing is gained between kills.")
         command = [sys.executable, "-m", "vizsla"]
         if self.folder() is not None:
-            command += ["run", "resume", self.name]
+            command += ["run", "resume", self.name, "--retries", "0"]
         else:
-            command += ["train", "pictures", "--name", self.name, "--net", self.options.net, "--batch-size", "16"]
+            command += [
+                "train",
+                "pictures",
+                "--retries",
+                "0",
+                "--name",
+                self.name,
+                "--net",
+                self.options.net,
+                "--batch-size",
+                "16",
+            ]
             command += ["--epochs", str(self.options.epochs), "--processes", str(self.processes), "--device", "cpu"]
             # Checkpoints within epochs too, at moments that differ from sitting to sitting.
             command += ["--tune", "scratch", "--checkpoint-every-s", "0.5", "--val-every", "0.5"]

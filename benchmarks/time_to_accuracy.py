@@ -32,10 +32,10 @@ from safetensors.torch import save_file
 
 import vizsla
 from vizsla.api import datasets, runs
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.events import Event
 from vizsla.networks import weights
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import ARITHMETIC
 from vizsla.training.spec import TrainingSpec
 

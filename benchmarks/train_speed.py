@@ -37,8 +37,8 @@ import common
 import vizsla
 from vizsla import events
 from vizsla.api import datasets, runs
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.spec import DatasetSpec
+from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
 NETS = ("resnet18", "tf_efficientnet_lite0", "resnet50")

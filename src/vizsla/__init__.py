@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vizsla.api.workspace import Workspace
     from vizsla.datasets.spec import DatasetSpec
     from vizsla.errors import VizslaError
+    from vizsla.store.workspace import Workspace
     from vizsla.training.spec import TrainingSpec
 
 __all__ = ["DatasetSpec", "TrainingSpec", "VizslaError", "open"]

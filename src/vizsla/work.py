@@ -30,6 +30,9 @@ EXIT_REFUSED = 2
 EXIT_DISK_FULL = 4  # with a full disk the event that says so may not be written, so the exit code says it too
 
 
+_held: list[files.Lock] = []
+
+
 class Stopped(BaseException):
     """Leaves work that was asked to stop, when there is nothing to save. Not an error that a library might handle."""
 
@@ -66,7 +69,10 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
     folder = Path(sys.argv[1])
     inherited = int(sys.argv[2]) if len(sys.argv) > 2 else None
     stop = Stop(at_once=stop_at_once)
-    with files.Lock(folder, inherited), EventLog(folder / EVENTS) as log:
+    lock = files.Lock(folder, inherited)
+    lock.acquire()
+    _held.append(lock)  # let go by the kernel, when this process has ended and its device is free
+    with EventLog(folder / EVENTS) as log:
         try:
             log.write(_outcome(do, folder, log, stop))
         except VizslaError as error:

@@ -9,7 +9,7 @@ from tests.support import draw_shapes
 
 import vizsla
 from vizsla.api import datasets
-from vizsla.api.workspace import Workspace
+from vizsla.store.workspace import Workspace
 
 
 @pytest.fixture(scope="module")

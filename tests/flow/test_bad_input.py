@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.support import Cli, command, draw_shapes, environment
 
+from vizsla import files
+
 
 def _nothing_is_left(cli: Cli, workspace: Path) -> None:
     for kind in ("dataset", "run", "model", "evaluation"):
@@ -177,19 +179,21 @@ def test_a_second_process_making_the_same_dataset(cli: Cli, workspace: Path, tmp
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _until_building(workspace, first)
-    first.send_signal(signal.SIGSTOP)  # holds it in the middle, however fast the machine is
+    worker = _until_building(workspace, first)
+    os.killpg(worker, signal.SIGSTOP)  # holds it in the middle, however fast the machine is
     try:
         done = cli("dataset", "create", "d", pictures, status=1)
-        assert f"Process {first.pid} is making the dataset 'd'" in done.err
+        assert "The dataset 'd' is in the making" in done.err
         assert cli("dataset", "list", "--json").json == [], "what is not finished is not shown"
     finally:
-        first.send_signal(signal.SIGCONT)
+        os.killpg(worker, signal.SIGCONT)
     assert first.wait(60) == 0
     assert cli("dataset", "show", "d", "--json").json["used"] == 1200
 
 
-def test_a_killed_build_gives_its_name_back(cli: Cli, workspace: Path, tmp_path: Path) -> None:
+def test_a_killed_build_is_begun_again_by_whoever_looks_after_the_queue(
+    cli: Cli, workspace: Path, tmp_path: Path
+) -> None:
     pictures = draw_shapes(tmp_path / "p", num=400)
     first = subprocess.Popen(
         command("dataset", "create", "d", pictures),
@@ -197,20 +201,45 @@ def test_a_killed_build_gives_its_name_back(cli: Cli, workspace: Path, tmp_path:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    _until_building(workspace, first)
+    worker = _until_building(workspace, first)
     first.kill()
     first.wait()
+    os.killpg(worker, signal.SIGKILL)
     assert cli("dataset", "list", "--json").json == []
+    cli("dataset", "create", "other", pictures, "--max-per-class", 4)  # waits, and takes turns meanwhile
+    deadline = time.monotonic() + 60
+    while (job := cli("jobs", "show", "d", "--json").json)["state"] != "done":
+        assert time.monotonic() < deadline
+    assert [change["state"] for change in job["history"]].count("starting") == 2
+    assert cli("dataset", "show", "d", "--json").json["used"] == 1200
+    assert len(list((workspace / "datasets").iterdir())) == 2
+
+
+def test_a_killed_build_without_retries_gives_its_name_back(cli: Cli, workspace: Path, tmp_path: Path) -> None:
+    pictures = draw_shapes(tmp_path / "p", num=400)
+    first = subprocess.Popen(
+        command("dataset", "create", "d", pictures, "--retries", 0),
+        env=environment(workspace),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    os.killpg(_until_building(workspace, first), signal.SIGKILL)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert b"killed by SIGKILL" in err
     assert cli("dataset", "create", "d", pictures, "--json").json["used"] == 1200
     assert len(list((workspace / "datasets").iterdir())) == 1
 
 
-def _until_building(workspace: Path, process: subprocess.Popen[bytes]) -> None:
+def _until_building(workspace: Path, process: subprocess.Popen[bytes]) -> int:
+    """Wait until pixels are written; returns the process that writes them."""
     deadline = time.monotonic() + 60
     while not list(workspace.glob("datasets/*/pixels/*")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.002)
+    (folder,) = workspace.glob("datasets/*")
+    return files.lock_holder(folder) or 0
 
 
 @pytest.fixture

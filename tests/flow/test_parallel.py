@@ -14,8 +14,9 @@ import pytest
 import vizsla
 from vizsla import events, files
 from vizsla.api import runs
-from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput, VizslaError, WorkerDied
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -107,7 +108,7 @@ def test_the_watchers_death_ends_the_ranks_and_the_run_goes_on(ws: Workspace, tw
             os.kill(runs.get(ws, "watcher").progress.worker or 0, signal.SIGKILL)
 
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        runs.start(ws, "shapes", spec, name="watcher", on_event=kill)
+        runs.start(ws, "shapes", spec, name="watcher", job=JobSpec(retries=0), on_event=kill)
     assert len(ranks) == 2
     deadline = time.monotonic() + 10
     # A rank holds the lock too: the run is not lost before its last thread is gone.

@@ -14,8 +14,9 @@ from safetensors.numpy import load_file
 import vizsla
 from vizsla import events, files
 from vizsla.api import evaluations, models, runs
-from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput, WorkerDied
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import checkpoints, find_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def test_with_everything_on_killed_and_resumed_is_as_left_alone(ws: Workspace) -
             os.kill(runs.get(ws, "cut").progress.worker or 0, signal.SIGKILL)
 
     with pytest.raises(WorkerDied):
-        runs.start(ws, "shapes", whole.run.asked, name="cut", on_event=kill)
+        runs.start(ws, "shapes", whole.run.asked, name="cut", job=JobSpec(retries=0), on_event=kill)
     resumed = runs.resume(ws, "cut")
     for name in ("weights.safetensors", "training.safetensors", "optimizer.safetensors"):
         mine, theirs = (find_checkpoint(status.folder, "last").folder / name for status in (whole, resumed))

@@ -17,8 +17,9 @@ from tests.support import command, environment
 import vizsla
 from vizsla import events, files
 from vizsla.api import runs
-from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, WorkerDied
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import checkpoints, find_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -41,7 +42,7 @@ def _start(ws: Workspace, name: str, **changed: object) -> subprocess.Popen[byte
     settings = SPEC.model_dump(exclude_defaults=True) | changed
     options = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
     return subprocess.Popen(
-        command("train", "shapes", "--name", name, *options),
+        command("train", "shapes", "--name", name, "--retries", 0, *options),
         env=environment(ws.root),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -206,7 +207,7 @@ def test_a_network_with_batch_norm_in_bf16_goes_on_as_well(ws: Workspace) -> Non
             os.kill(runs.get(ws, "norm-cut").progress.worker or 0, signal.SIGKILL)
 
     with pytest.raises(WorkerDied, match="SIGKILL"):
-        runs.start(ws, "shapes", spec, name="norm-cut", on_event=stop_early)
+        runs.start(ws, "shapes", spec, name="norm-cut", job=JobSpec(retries=0), on_event=stop_early)
     _same(runs.resume(ws, "norm-cut").folder, whole.folder)
 
 

@@ -16,8 +16,8 @@ from tests.support import Cli, command, environment
 import vizsla
 from vizsla import events, files
 from vizsla.api import runs
-from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -4,33 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vizsla import files, work
 from vizsla.api import workspace
-from vizsla.api.workspace import Workspace
-from vizsla.datasets.build import build
+from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import Dataset, open_dataset
-from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.spec import DatasetSpec, Request
+from vizsla.events import Event
+from vizsla.jobs import queue
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.queue import OnInterrupt
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
-
-
-def ignore_progress(stage: str, done: int, total: int) -> None:
-    """Take no notice of progress."""
+from vizsla.store.workspace import Workspace
 
 
 def create(
-    ws: Workspace, name: str, spec: DatasetSpec, *, progress: Callable[[str, int, int], None] = ignore_progress
+    ws: Workspace,
+    name: str,
+    spec: DatasetSpec,
+    *,
+    job: JobSpec = JobSpec(),
+    on_event: Callable[[Event], None] = ignore_event,
 ) -> Dataset:
-    """Build a dataset from a folder of pictures.
+    """Build a dataset from a folder of pictures, and wait for it.
 
     Args:
-        progress: called with the stage, the pictures done and the pictures in all.
+        job: how it goes through the queue.
+        on_event: told everything that happens, as it happens.
 
     Raises:
         InvalidInput: the folder, its pictures or the settings cannot be used; nothing is left behind.
         Conflict: the name is taken.
         DiskFull: there is no room.
     """
+    with interruptions():
+        return finish(ws, submit(ws, name, spec, job=job), on_event)
+
+
+def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
+    """Put the building of a dataset into the queue, as `create` does, and return at once."""
     with workspace.claim(ws, "dataset", name) as claim:
-        return build(spec, claim.folder, id=claim.entry.id, name=name, progress=progress)
+        request = Request(id=claim.entry.id, name=name, spec=spec)
+        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
+        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+
+
+def finish(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None] = ignore_event,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Dataset:
+    """Wait for the end of a building that was put into the queue; see `runs.finish`."""
+    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    return get(ws, job.thing)
 
 
 def get(ws: Workspace, reference: str) -> Dataset:

@@ -9,16 +9,18 @@ from typing import Literal, NamedTuple
 from vizsla import files, work
 from vizsla.api import workspace
 from vizsla.api.runs import ignore_event
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.dataset import split_arrays
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event
-from vizsla.jobs import launch
+from vizsla.jobs import queue
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.queue import OnInterrupt
+from vizsla.jobs.spec import JobSpec
 from vizsla.models.card import open_model
+from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
+from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import find_checkpoint, open_run
-
-WORKER = "vizsla.evaluation.worker"
 
 
 class _Subject(NamedTuple):
@@ -36,6 +38,7 @@ def create(
     split: str = "test",
     checkpoint: str = "best",
     name: str | None = None,
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Report:
     """Evaluate a run's checkpoint, or a model, on a split of the dataset it was trained on.
@@ -49,6 +52,32 @@ def create(
         NotFound: there is no such run, model or checkpoint.
         InvalidInput: the dataset has no pictures in that split.
     """
+    with interruptions():
+        wanted = submit(ws, subject, split=split, checkpoint=checkpoint, name=name, job=job)
+        return finish(ws, wanted, on_event)
+
+
+def finish(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None] = ignore_event,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Report:
+    """Wait for the end of an evaluation that was put into the queue; see `runs.finish`."""
+    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    return get(ws, job.thing)
+
+
+def submit(
+    ws: Workspace,
+    subject: str,
+    *,
+    split: str = "test",
+    checkpoint: str = "best",
+    name: str | None = None,
+    job: JobSpec = JobSpec(),
+) -> Job:
+    """Put an evaluation into the queue, as `create` does, and return at once."""
     found = _find(ws, subject, checkpoint)
     dataset_folder = ws.folder("dataset", found.dataset_id)
     split_arrays(dataset_folder, split)  # refuses an empty split before a process is started
@@ -67,9 +96,7 @@ def create(
             split=split,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        launch.run_whole(WORKER, claim.folder, claim.lock, on_event)
-    workspace.tidy(claim.folder)
-    return read_report(claim.folder)
+        return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
 def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
@@ -95,7 +122,7 @@ def get(ws: Workspace, reference: str) -> Report:
 def of(ws: Workspace, parent_id: str) -> list[Report]:
     """The reports of all evaluations of a run or model, oldest first."""
     found = (ws.folder("evaluation", row.id) for row in ws.store.children(parent_id) if row.kind == "evaluation")
-    return [read_report(path) for path in found if (path / workspace.FINAL_FILE["evaluation"]).exists()]
+    return [read_report(path) for path in found if (path / FINAL_FILE["evaluation"]).exists()]
 
 
 def list_all(ws: Workspace) -> list[Report]:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla import files, records, work
-from vizsla.api import workspace
-from vizsla.api.workspace import Workspace
 from vizsla.jobs import launch
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
 from vizsla.machine.devices import Device, devices
+from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import Request, open_run
 
 RATES_WORKER = "vizsla.machine.rates"
@@ -66,7 +65,7 @@ def held(ws: Workspace) -> list[Held]:
     for entry in ws.store.all("run"):
         folder = ws.folder("run", entry.id)
         worker = files.lock_holder(folder)
-        if worker is None or not (folder / workspace.FINAL_FILE["run"]).exists():
+        if worker is None or not (folder / FINAL_FILE["run"]).exists():
             continue  # one that gets ready holds no device yet
         for name in _devices(folder):
             at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))

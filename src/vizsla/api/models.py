@@ -8,16 +8,18 @@ from pathlib import Path
 from vizsla import files, work
 from vizsla.api import evaluations, workspace
 from vizsla.api.runs import ignore_event
-from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput
 from vizsla.events import Event
-from vizsla.jobs import launch
+from vizsla.jobs import queue
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.queue import OnInterrupt
+from vizsla.jobs.spec import JobSpec
 from vizsla.models.card import Card, Request, open_model
 from vizsla.models.predictor import Prediction, Predictor
+from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import epochs, find_checkpoint, open_run
-
-WORKER = "vizsla.models.worker"
 
 
 def export(
@@ -26,6 +28,7 @@ def export(
     *,
     name: str | None = None,
     checkpoint: str = "best",
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Card:
     """Make a model of a run's checkpoint: a folder with its card, weights and a checked ONNX graph.
@@ -37,6 +40,25 @@ def export(
         ExportFailed: torch and ONNX do not agree, or torch cannot make the graph.
         NotFound: the run has no such checkpoint.
     """
+    with interruptions():
+        return finish(ws, submit(ws, run, name=name, checkpoint=checkpoint, job=job), on_event)
+
+
+def finish(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None] = ignore_event,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Card:
+    """Wait for the end of an export that was put into the queue; see `runs.finish`."""
+    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    return get(ws, job.thing)
+
+
+def submit(
+    ws: Workspace, run: str, *, name: str | None = None, checkpoint: str = "best", job: JobSpec = JobSpec()
+) -> Job:
+    """Put an export into the queue, as `export` does, and return at once."""
     parent = ws.store.find(run, "run")
     run_folder = ws.folder("run", parent.id)
     facts = open_run(run_folder)
@@ -53,9 +75,7 @@ def export(
             figures=tuple(_figures(ws, parent.id, run_folder, step, facts.arithmetic.precision)),
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        launch.run_whole(WORKER, claim.folder, claim.lock, on_event)
-    workspace.tidy(claim.folder)
-    return open_model(claim.folder)
+        return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
 def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int, precision: str) -> list[dict[str, object]]:

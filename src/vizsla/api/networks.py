@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from vizsla.api.workspace import Workspace
 from vizsla.errors import InvalidInput
 from vizsla.jobs import launch
 from vizsla.networks import own
+from vizsla.store.workspace import Workspace
 
 WORKER = "vizsla.networks.worker"
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla.api import datasets, evaluations, models, runs
-from vizsla.api.datasets import ignore_progress
 from vizsla.api.runs import RunStatus, ignore_event
-from vizsla.api.workspace import Workspace
 from vizsla.datasets.dataset import Dataset, split_arrays
 from vizsla.datasets.digits import write_digits
 from vizsla.datasets.spec import DatasetSpec
@@ -19,6 +17,7 @@ from vizsla.evaluation.report import Report
 from vizsla.events import Event
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
+from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
 NAME = "digits"
@@ -40,7 +39,6 @@ class Outcome(NamedTuple):
 def run(
     ws: Workspace,
     *,
-    progress: Callable[[str, int, int], None] = ignore_progress,
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Outcome:
     """Build a dataset of 5,000 handwritten digits, train LeNet, evaluate, export and predict.
@@ -59,7 +57,7 @@ def run(
         seconds[stage] = time.monotonic() - began
 
     with timed("dataset"):
-        dataset = digits(ws, progress=progress)
+        dataset = digits(ws, on_event=on_event)
     with timed("train"):
         status = runs.start(ws, dataset.id, TRAINING, on_event=on_event)
     if status.progress.state != "done":
@@ -73,17 +71,22 @@ def run(
     return Outcome(dataset, status, report, model, predictions, seconds)
 
 
-def digits(ws: Workspace, *, progress: Callable[[str, int, int], None] = ignore_progress) -> Dataset:
+def digits(ws: Workspace, *, on_event: Callable[[Event], None] = ignore_event) -> Dataset:
     """The dataset of the quickstart: the one that is there, or built from pictures that are written first."""
     pictures = ws.root / "examples" / "digits"
     if not pictures.exists():
-        write_digits(pictures, progress=progress)
+        write_digits(
+            pictures,
+            progress=lambda stage, done, total: on_event(
+                {"event": "progress", "stage": stage, "done": done, "total": total}
+            ),
+        )
     spec = DatasetSpec(source=pictures, width=28, height=28, val_percent=10, test_percent=20)
     for found in datasets.list_all(ws):
         if found.spec == spec:
             return found
     taken = any(row.name == NAME for row in ws.store.all("dataset"))
-    return datasets.create(ws, ws.store.free_name("dataset", NAME) if taken else NAME, spec, progress=progress)
+    return datasets.create(ws, ws.store.free_name("dataset", NAME) if taken else NAME, spec, on_event=on_event)
 
 
 def _some_pictures(ws: Workspace, dataset: Dataset) -> list[Path]:

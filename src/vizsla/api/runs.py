@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,22 @@ from pydantic import ValidationError
 
 from vizsla import files, records, work
 from vizsla.api import workspace
-from vizsla.api.workspace import Workspace
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.events import Event, now
-from vizsla.jobs import launch
+from vizsla.jobs import launch, queue
+from vizsla.jobs.devices import capacity, need_of
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.queue import OnInterrupt
+from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
+from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
+from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training import rates, run
 from vizsla.training.rates import Rates
 from vizsla.training.run import Progress, Run
 from vizsla.training.spec import TrainingSpec
 
-WORKER = "vizsla.training.worker"
 FINDER = "vizsla.training.finder"
 PREVIEW_WORKER = "vizsla.training.preview"
 
@@ -50,33 +53,44 @@ def start(
     spec: TrainingSpec | None = None,
     *,
     name: str | None = None,
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> RunStatus:
     """Train on a dataset and wait for the end; Ctrl-C stops at a checkpoint.
 
     Args:
         name: of the run; by default made from the dataset's and the network's.
+        job: how it goes through the queue.
         on_event: told everything that happens, as it happens.
 
     Raises:
         VizslaError: the run was refused (then nothing is left of it) or failed (then it is kept, with its reason).
     """
-    spec = spec or TrainingSpec()
-    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
-    return _start(ws, dataset, spec, name=name, own_network=own_network, on_event=on_event)
+    with interruptions():
+        return finish(ws, submit(ws, dataset, spec, name=name, job=job), on_event)
 
 
-def _start(
+def submit(
     ws: Workspace,
     dataset: str,
-    spec: TrainingSpec,
+    spec: TrainingSpec | None = None,
     *,
-    name: str | None,
-    own_network: Path | None,
-    on_event: Callable[[Event], None],
-) -> RunStatus:
+    name: str | None = None,
+    job: JobSpec = JobSpec(),
+) -> Job:
+    """Put a training into the queue, as `start` does, and return at once. Its dataset may still be in the making."""
+    spec = spec or TrainingSpec()
+    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    return _submit(ws, dataset, spec, name=name, own_network=own_network, job=job)
+
+
+def _submit(
+    ws: Workspace, dataset: str, spec: TrainingSpec, *, name: str | None, own_network: Path | None, job: JobSpec
+) -> Job:
     parent = ws.store.find(dataset, "dataset")
-    dataset_folder = _finished_dataset(ws, parent.id)
+    building = ws.store.jobs.live_of(parent.id)
+    dataset_folder = ws.folder("dataset", parent.id) if building else _finished_dataset(ws, parent.id)
+    need = need_of(spec.device, spec.num_processes, capacity(), gpu_memory=job.gpu_memory)
     name = name or ws.store.free_name("run", f"{parent.name}-{own.title(spec.net).removesuffix(own.SUFFIX)}")
     with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
         request = run.Request(
@@ -88,11 +102,36 @@ def _start(
             network_file=own.keep(own_network, claim.folder) if own_network else None,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        with _log_kept(ws, claim.folder):
-            launch.run(WORKER, claim.folder, claim.lock, on_event)
-        if not (claim.folder / workspace.FINAL_FILE["run"]).exists():
-            raise KeyboardInterrupt  # stopped before it was accepted: nothing is left of it
-    return get(ws, claim.entry.id)
+        needed = [building.id] if building else []
+        return queue.submit(ws, claim.entry, need, job, needed=needed)
+
+
+def finish(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None] = ignore_event,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> RunStatus:
+    """Wait for the end of a training that was put into the queue.
+
+    Args:
+        on_event: told everything that happens from now on, as it happens.
+        on_interrupt: what the first Ctrl-C means.
+
+    Raises:
+        VizslaError: as for `start`.
+        Left: it was interrupted, and goes on.
+    """
+    new = job.state == "queued" or ws.is_finished("run", job.thing)
+    offset = _events_size(ws, job) if new else 0
+    queue.wait(ws, job, on_event, offset=offset, on_interrupt=on_interrupt)
+    return get(ws, job.thing)
+
+
+def _events_size(ws: Workspace, job: Job) -> int:
+    """Where the events of a run that is to go on will go on: what came before has been told."""
+    path = ws.folder(job.kind, job.thing) / work.EVENTS
+    return path.stat().st_size if path.exists() else 0
 
 
 def find_rate(
@@ -127,28 +166,17 @@ def find_rate(
             network_file=own.keep(own_network, folder) if own_network else None,
         )
         files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-        with files.Lock(folder) as lock, _log_kept(ws, folder):
-            launch.run_whole(FINDER, folder, lock, on_event)
+        with files.Lock(folder) as lock:
+            try:
+                launch.run_whole(FINDER, folder, lock, on_event)
+            except VizslaError as error:
+                queue.keep_log(ws, folder, error)
+                raise
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             for result in (rates.FOUND, rates.CHART):
                 shutil.copyfile(folder / result, out / result)
         return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
-
-
-@contextlib.contextmanager
-def _log_kept(ws: Workspace, folder: Path) -> Iterator[None]:
-    """Of a failure whose folder goes, since no run was accepted there, keep the log that its message names."""
-    try:
-        yield
-    except VizslaError as error:
-        named = error.where == str(folder / work.LOG)
-        if named and not (folder / workspace.FINAL_FILE["run"]).exists():
-            kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copyfile(folder / work.LOG, kept)
-            error.where = str(kept)
-        raise
 
 
 def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:
@@ -179,6 +207,7 @@ def resume(
     reference: str,
     *,
     device: str | None = None,
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> RunStatus:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
@@ -190,15 +219,25 @@ def resume(
         Conflict: the run is done, or is running.
         VizslaError: what it failed with this time.
     """
+    with interruptions():
+        return finish(ws, submit_resume(ws, reference, device=device, job=job), on_event)
+
+
+def submit_resume(ws: Workspace, reference: str, *, device: str | None = None, job: JobSpec = JobSpec()) -> Job:
+    """As `resume`, but returns at once. Where it is about to go on already, that is its job."""
     _check_device(device)
     entry = ws.store.find(reference, "run")
+    queue.turn(ws)
+    waiting = ws.store.jobs.live_of(entry.id)
+    if waiting and waiting.state in ("queued", "starting") and device is None:
+        return waiting
     folder = ws.folder("run", entry.id)
-    with files.Lock(folder) as lock:
+    with files.Lock(folder):
         # Looked at under the lock: the run may have come to its end while this process waited for it.
         if run.progress(folder).state == "done":
             remedy = f"Train it for longer with `vizsla run extend {shlex.quote(entry.name)} --epochs N`."
             raise Conflict(f"The run {entry.name!r} is done.", remedy=remedy)
-        return _go_on(ws, folder, lock, device, on_event)
+        return _submit_again(ws, entry, device, job)
 
 
 def extend(
@@ -207,6 +246,7 @@ def extend(
     epochs: int,
     *,
     device: str | None = None,
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> RunStatus:
     """Train a run that is done, or ended in another way, for `epochs` more, from its last checkpoint.
@@ -222,20 +262,25 @@ def extend(
         Conflict: the run is running.
         VizslaError: what it failed with.
     """
+    with interruptions():
+        return finish(ws, submit_extend(ws, reference, epochs, device=device, job=job), on_event)
+
+
+def submit_extend(
+    ws: Workspace, reference: str, epochs: int, *, device: str | None = None, job: JobSpec = JobSpec()
+) -> Job:
+    """As `extend`, but returns at once."""
     if epochs < 1:
         raise InvalidInput(f"A run is extended by one epoch or more, not by {epochs}.", where="epochs")
     _check_device(device)
-    folder = ws.folder("run", ws.store.find(reference, "run").id)
-    with files.Lock(folder) as lock:
-        longer = run.extend(folder, epochs)
-        try:
-            return _go_on(ws, folder, lock, device, on_event)
-        except VizslaError as error:
-            again = (
-                f"The run is now planned for {longer.spec.epochs:,} epochs: `vizsla run resume {longer.id}` goes on."
-            )
-            error.remedy = f"{error.remedy}\n{again}".strip()
-            raise
+    entry = ws.store.find(reference, "run")
+    queue.turn(ws)
+    folder = ws.folder("run", entry.id)
+    with files.Lock(folder):
+        if waiting := ws.store.jobs.live_of(entry.id):
+            raise Conflict(f"The run {entry.name!r} is {waiting.state} already.", remedy="Wait until it has ended.")
+        run.extend(folder, epochs)
+        return _submit_again(ws, entry, device, job)
 
 
 def _check_device(device: str | None) -> None:
@@ -248,20 +293,18 @@ def _check_device(device: str | None) -> None:
         ) from None
 
 
-def _go_on(
-    ws: Workspace, folder: Path, lock: files.Lock, device: str | None, on_event: Callable[[Event], None]
-) -> RunStatus:
-    status = _status(folder)
-    offset = run.rewind(folder)
+def _submit_again(ws: Workspace, entry: Entry, device: str | None, job: JobSpec) -> Job:
+    """Put a run that goes on into the queue: on what is asked for, or as it began, on any cards if none were named."""
+    folder = ws.folder("run", entry.id)
+    accepted, wanted = run.open_run(folder), device
+    asked, before = accepted.asked.device, accepted.devices
+    processes = accepted.spec.num_processes if device in (None, "auto", "cuda") else 1
+    if device is None:
+        device = asked if ":" in asked else before[0].partition(":")[0]
+    need = need_of(device, processes, capacity(), gpu_memory=job.gpu_memory)
     request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
-    # The workspace may have been moved since the run began.
-    paths = {"dataset_folder": ws.folder("dataset", status.run.dataset.id)}
-    if request.network_file:
-        paths["network_file"] = folder / own.COPY
-    request = request.model_copy(update={**paths, "device": device})
-    files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-    launch.run(WORKER, folder, lock, on_event, offset=offset)
-    return _status(folder)
+    files.write_json(folder / work.REQUEST, request.model_copy(update={"device": wanted}).model_dump(mode="json"))
+    return queue.submit(ws, entry, need, job)
 
 
 def clone(
@@ -270,6 +313,7 @@ def clone(
     spec: TrainingSpec | None = None,
     *,
     name: str | None = None,
+    job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> RunStatus:
     """Train anew on the dataset of a run and wait for the end, as `start` does.
@@ -279,25 +323,55 @@ def clone(
     Args:
         spec: the settings; by default those that the run was asked for.
     """
+    with interruptions():
+        return finish(ws, submit_clone(ws, reference, spec, name=name, job=job), on_event)
+
+
+def submit_clone(
+    ws: Workspace,
+    reference: str,
+    spec: TrainingSpec | None = None,
+    *,
+    name: str | None = None,
+    job: JobSpec = JobSpec(),
+) -> Job:
+    """As `clone`, but returns at once."""
     status = get(ws, reference)
     first = status.run
     spec = spec or first.asked
     if spec.net != first.asked.net or first.network_sha256 is None:
-        return start(ws, first.dataset.id, spec, name=name, on_event=on_event)
+        return submit(ws, first.dataset.id, spec, name=name, job=job)
     copy = Path(first.net(status.folder))
-    return _start(ws, first.dataset.id, spec, name=name, own_network=copy, on_event=on_event)
+    return _submit(ws, first.dataset.id, spec, name=name, own_network=copy, job=job)
 
 
 def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> RunStatus:
     """Tell `on_event` everything that happened in a run and happens until it ends; the run is left alone."""
-    folder = ws.folder("run", ws.store.find(reference, "run").id)
-    launch.follow(folder, on_event)
-    return _status(folder)
+    entry = ws.store.find(reference, "run")
+    job = ws.store.jobs.live_of(entry.id)
+    if job is None:
+        launch.follow(ws.folder("run", entry.id), on_event)
+    else:
+        queue.watch(ws, job, on_event)
+    return get(ws, entry.id)
 
 
 def get(ws: Workspace, reference: str) -> RunStatus:
-    """The run of this id, name or beginning of one, and how far it has come."""
-    return _status(ws.folder("run", ws.store.find(reference, "run").id))
+    """The run of this id, name or beginning of one, and how far it has come.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is in the queue, and has not begun.
+    """
+    entry = ws.store.find(reference, "run")
+    job = None if ws.is_finished("run", entry.id) else ws.store.jobs.live_of(entry.id)
+    if job is not None:
+        why = f": it {job.cause}" if job.state == "queued" and job.cause else ""
+        raise Conflict(
+            f"The run {entry.name!r} has not begun; it is {job.state}{why}.",
+            remedy=f"`vizsla jobs show {job.id}` shows how it stands.",
+        )
+    return _status(ws.folder("run", entry.id))
 
 
 def list_all(ws: Workspace) -> list[RunStatus]:
@@ -310,17 +384,22 @@ def epochs(ws: Workspace, reference: str) -> list[Event]:
     return run.epochs(ws.folder("run", ws.store.find(reference, "run").id))
 
 
-def stop(ws: Workspace, reference: str) -> RunStatus:
-    """Ask a running run to stop at a checkpoint; returns at once.
+def stop(ws: Workspace, reference: str) -> Entry:
+    """Ask a running run to stop at a checkpoint, or take a queued one out of the queue; returns at once.
 
     Raises:
         Conflict: it is not running.
     """
-    status = get(ws, reference)
+    entry = ws.store.find(reference, "run")
+    job = ws.store.jobs.live_of(entry.id)
+    if job is not None:
+        queue.stop(ws, job)
+        return entry
+    status = get(ws, entry.id)
     if status.progress.worker is None:
-        raise Conflict(f"The run {status.run.name!r} is not running: it is {status.progress.state}.")
-    launch.stop(status.progress.worker)
-    return status
+        raise Conflict(f"The run {entry.name!r} is not running: it is {status.progress.state}.")
+    launch.stop(status.progress.worker)  # its job is not known, as after the loss of the database
+    return entry
 
 
 def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
@@ -351,7 +430,7 @@ def delete(ws: Workspace, reference: str) -> Entry:
 def _finished_dataset(ws: Workspace, reference: str) -> Path:
     found = ws.store.find(reference, "dataset")
     folder = ws.folder("dataset", found.id)
-    if not (folder / workspace.FINAL_FILE["dataset"]).exists():
+    if not (folder / FINAL_FILE["dataset"]).exists():
         raise InvalidInput(f"The dataset {found.name!r} is not finished.", remedy="Wait until it is built.")
     return folder
 

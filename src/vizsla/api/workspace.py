@@ -1,4 +1,4 @@
-"""The workspace: a root folder and its database. It has no verbs; they take it as their first argument."""
+"""Opening a workspace, and making, sweeping and deleting the folders in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vizsla import files, work
+from vizsla import files
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
-from vizsla.store.queries import Entry, Kind, Store
+from vizsla.store.jobs import Kind
+from vizsla.store.queries import Entry, Store
+from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished
 
 Thing = TypeVar("Thing")
 
@@ -23,40 +25,8 @@ DATABASE = "vizsla.db"
 NETWORKS = "networks"
 NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
 
-# The file that makes a folder of each kind whole; it is written last.
-FINAL_FILE: dict[Kind, str] = {
-    "dataset": "dataset.json",
-    "run": "run.json",
-    "model": "model.json",
-    "evaluation": "report.json",
-}
-
 # A folder without a row in the database is being made at this moment, or was left behind long ago.
 ORPHAN_AGE_S = 3600
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where everything lies. Close it when done, or use it in a `with` statement."""
-
-    root: Path
-    store: Store
-    network_folders: tuple[Path, ...] = ()
-    """where the Python files lie that may be run as networks"""
-
-    def folder(self, kind: Kind, id: str) -> Path:
-        """The folder of a thing."""
-        return self.root / f"{kind}s" / id
-
-    def close(self) -> None:
-        """Close the database."""
-        self.store.close()
-
-    def __enter__(self) -> Workspace:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_workspace(root: Path) -> Workspace:
@@ -64,7 +34,7 @@ def open_workspace(root: Path) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, "cache", "examples", NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
+    ours = {DATABASE, "cache", "examples", QUEUE, NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
     if root.is_dir() and not (root / DATABASE).exists():
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(DATABASE))
         if foreign:
@@ -74,8 +44,8 @@ def open_workspace(root: Path) -> Workspace:
                 remedy="Give a new or empty folder with --workspace.",
             )
     try:
-        for kind in FINAL_FILE:
-            (root / f"{kind}s").mkdir(parents=True, exist_ok=True)
+        for name in (QUEUE, *(f"{kind}s" for kind in FINAL_FILE)):
+            (root / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(
             f"The workspace cannot be made: {error.strerror}.", where=str(root), remedy="Choose another --workspace."
@@ -104,7 +74,7 @@ class Claim:
 
 @contextlib.contextmanager
 def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> Iterator[Claim]:
-    """Take a name and a folder for a thing to be made; give both back unless its final file was written.
+    """Take a name and a folder for a thing to be made; give both back unless it is finished, or a job is to make it.
 
     Raises:
         Conflict: the name is taken, or another process is making a thing of that name.
@@ -122,28 +92,7 @@ def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> 
         yield Claim(entry, folder, lock)
     finally:
         lock.release()
-        _discard_unfinished(ws, kind, id)
-
-
-def _discard_unfinished(ws: Workspace, kind: Kind, id: str) -> bool:
-    """Remove a folder and its row unless it is finished or a process is at work in it; returns whether it did.
-
-    Looks and removes under the folder's lock, so that no work can be finished between the two.
-    """
-    folder = ws.folder(kind, id)
-    lock = files.Lock(folder)
-    try:
-        lock.acquire(patience_s=0)
-    except (Conflict, FileNotFoundError):
-        return False
-    try:
-        if (folder / FINAL_FILE[kind]).exists():
-            return False
-        ws.store.remove(id)
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        lock.release()
-    return True
+        discard_unfinished(ws, kind, id)
 
 
 def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id: str) -> Entry:
@@ -151,6 +100,12 @@ def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id:
         return ws.store.add(kind, name, parents=parents, id=id)
     except Conflict:
         other = next((row for row in ws.store.all(kind) if row.name == name), None)
+        making = ws.store.jobs.live_of(other.id) if other else None
+        if making and not ws.is_finished(kind, making.thing):
+            raise Conflict(
+                f"The {kind} {name!r} is in the making: its job {making.id} is {making.state}.",
+                remedy="Wait until it is done, or choose another name.",
+            ) from None
         holder = files.lock_holder(ws.folder(kind, other.id)) if other else None
         if other and holder and not (ws.folder(kind, other.id) / FINAL_FILE[kind]).exists():
             raise Conflict(
@@ -176,7 +131,7 @@ def sweep(ws: Workspace) -> list[Entry]:
                     _register(ws, kind, folder / final)
                 continue
             abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
-            if abandoned and _discard_unfinished(ws, kind, id) and id in rows:
+            if abandoned and discard_unfinished(ws, kind, id) and id in rows:
                 swept.append(rows[id])
         for id in rows.keys() - folders.keys():
             with contextlib.suppress(Conflict):  # others were made from it: its name and lineage stay
@@ -214,12 +169,6 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 
 
-def tidy(folder: Path) -> None:
-    """Remove the traces of the worker from a finished folder: what remains is the thing itself."""
-    for name in (work.REQUEST, work.EVENTS, work.LOG, files.LOCK):
-        (folder / name).unlink(missing_ok=True)
-
-
 def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
     """Delete a thing and its files.
 
@@ -229,6 +178,11 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
     """
     entry = ws.store.find(reference, kind)
     folder = ws.folder(kind, entry.id)
+    waiting = ws.store.jobs.live_of(entry.id)
+    if waiting and waiting.state == "queued":
+        raise Conflict(
+            f"The {kind} {entry.name!r} is in the queue.", remedy=f"Stop it first: vizsla jobs stop {waiting.id}"
+        )
     lock = files.Lock(folder)
     try:
         lock.acquire(patience_s=0.3)  # who only looks holds it for a moment

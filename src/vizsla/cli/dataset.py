@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import vizsla
 from vizsla.api import datasets
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
-from vizsla.cli.progress import Bars
+from vizsla.cli.queued import Queued, attend
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import SPLITS, Split
 from vizsla.datasets.spec import DatasetSpec
@@ -35,6 +36,7 @@ def create(
     size: Annotated[
         str, Parameter(help="Size of the stored pictures in px: 224, or 320x240 (width x height).")
     ] = "256",
+    queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
     """Build a dataset from a folder with one sub-folder a class, or with train/, val/ and test/ folders of those.
@@ -45,8 +47,11 @@ def create(
     """
     width, height = parse_size(size)
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
-        dataset = datasets.create(ws, name, spec, progress=bars.stage)
+    with vizsla.open(common.workspace) as ws:
+        submit = partial(datasets.submit, ws, name, spec, job=queued.spec())
+        dataset = attend(ws, submit, datasets.finish, queued, common)
+    if dataset is None:
+        return
     if common.json:
         print_json(dataset)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import vizsla
 from vizsla.api import evaluations
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
-from vizsla.cli.progress import Bars
+from vizsla.cli.queued import Queued, attend
 from vizsla.evaluation.report import Report
 
 app = App(name="evaluation", help="List, show and delete evaluations.")
@@ -33,6 +34,7 @@ def evaluate(
     split: Annotated[Literal["train", "val", "test"], Parameter(help="The pictures to measure on.")] = "test",
     checkpoint: Annotated[str, Parameter(help="Of a run: best, last or a step.")] = "best",
     name: Annotated[str | None, Parameter(help="Name of the evaluation. Default: made of subject and split.")] = None,
+    queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
     """Measure a run or a model on a split of its dataset: figures with intervals, mistakes, and a report to look at.
@@ -41,8 +43,12 @@ def evaluate(
         subject: Id or name of a run or a model, or the beginning of one.
     """
     with vizsla.open(common.workspace) as ws:
-        with Bars(quiet=common.json) as bars:
-            report = evaluations.create(ws, subject, split=split, checkpoint=checkpoint, name=name, on_event=bars.event)
+        submit = partial(
+            evaluations.submit, ws, subject, split=split, checkpoint=checkpoint, name=name, job=queued.spec()
+        )
+        report = attend(ws, submit, evaluations.finish, queued, common)
+        if report is None:
+            return
         folder = evaluations.folder(ws, report.id)
     if common.json:
         print_json(report)

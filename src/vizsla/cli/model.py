@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import vizsla
 from vizsla.api import models
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
-from vizsla.cli.progress import Bars
+from vizsla.cli.queued import Queued, attend
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
 
@@ -27,6 +28,7 @@ def export(
     *,
     name: Annotated[str | None, Parameter(help="Name of the model. Default: made of the run's.")] = None,
     checkpoint: Annotated[str, Parameter(help="best, last or a step.")] = "best",
+    queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
     """Make a model of a run: a folder with weights, a checked ONNX graph and a card, to copy and use anywhere.
@@ -35,8 +37,10 @@ def export(
         run: Id or name of the run, or the beginning of one.
     """
     with vizsla.open(common.workspace) as ws:
-        with Bars(quiet=common.json) as bars:
-            card = models.export(ws, run, name=name, checkpoint=checkpoint, on_event=bars.event)
+        submit = partial(models.submit, ws, run, name=name, checkpoint=checkpoint, job=queued.spec())
+        card = attend(ws, submit, models.finish, queued, common)
+        if card is None:
+            return
         folder = ws.folder("model", card.id)
     if common.json:
         print_json(card)

@@ -19,7 +19,16 @@ from rich.table import Table
 out = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
 err = Console(stderr=True, highlight=False)
 
-STATE_STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "failed": "red", "lost": "red"}
+STATE_STYLES = {
+    "queued": "dim",
+    "starting": "cyan",
+    "running": "cyan",
+    "stopping": "yellow",
+    "done": "green",
+    "stopped": "yellow",
+    "failed": "red",
+    "lost": "red",
+}
 
 
 def safe(text: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -57,6 +59,15 @@ class Bars:
     ) -> None:
         self._progress.stop()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is drawn meanwhile, so that something can be asked."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
+
     def stage(self, stage: str, done: int, total: int, note: str = "") -> None:
         """Show that `done` of `total` are done in a stage."""
         if stage not in self._tasks:
@@ -66,6 +77,7 @@ class Bars:
     def event(self, event: Event) -> None:
         """Show an event of a worker."""
         show = {
+            "waiting": self._on_waiting,
             "starting": self._on_starting,
             "progress": self._on_progress,
             "notice": self._on_notice,
@@ -89,6 +101,9 @@ class Bars:
     def plan(self, total_steps: int, epochs: int) -> None:
         """Say how long the training is, when it goes on and its `started` event lies in the past."""
         self._total_steps, self._epochs = total_steps, epochs
+
+    def _on_waiting(self, event: Event) -> None:
+        self._progress.print(f"[dim]In the queue: {safe(event['text'])}[/]", soft_wrap=True)
 
     def _on_starting(self, event: Event) -> None:
         # Loading torch and the network takes seconds, and nothing says how many: a bar without an end.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import vizsla
 from vizsla.api import quickstart as verbs
 from vizsla.api.quickstart import Outcome
-from vizsla.api.workspace import Workspace
 from vizsla.cli.model import print_prediction
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds
 from vizsla.cli.progress import Bars
 from vizsla.cli.run import as_json
+from vizsla.store.workspace import Workspace
 
 
 def quickstart(*, common: Common = Common()) -> None:
     """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in one to two minutes."""
     with vizsla.open(common.workspace) as ws:
         with Bars(quiet=common.json, epoch_lines=False) as bars:
-            outcome = verbs.run(ws, progress=bars.stage, on_event=bars.event)
+            outcome = verbs.run(ws, on_event=bars.event)
         if common.json:
             print_json(_as_json(ws, outcome))
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
@@ -11,7 +12,8 @@ from vizsla.api import runs
 from vizsla.api.runs import RunStatus
 from vizsla.cli.options import Common, count, make, own_path, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
-from vizsla.cli.progress import Bars, epoch_line
+from vizsla.cli.progress import epoch_line
+from vizsla.cli.queued import QueuedTraining, attend
 from vizsla.training.run import Run
 from vizsla.training.spec import GROUPS, TrainingSpec
 
@@ -40,6 +42,7 @@ def train(
     *,
     options: dict[str, Any],
     name: Annotated[str | None, Parameter(help="Name of the run. Default: made of dataset and network.")] = None,
+    queued: QueuedTraining = QueuedTraining(),
     common: Common = Common(),
 ) -> int:
     """Train a network on a dataset. Ctrl-C stops at a checkpoint; `vizsla run resume` goes on from it.
@@ -48,9 +51,9 @@ def train(
         dataset: Id or name of the dataset, or the beginning of one.
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
-        status = runs.start(ws, dataset, spec, name=name, on_event=bars.event)
-    return _finished(status, common)
+    with vizsla.open(common.workspace) as ws:
+        submit = partial(runs.submit, ws, dataset, spec, name=name, job=queued.spec())
+        return _finished(attend(ws, submit, runs.finish, queued, common), common)
 
 
 @app.command
@@ -61,6 +64,7 @@ def resume(
     device: Annotated[
         str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
     ] = None,
+    queued: QueuedTraining = QueuedTraining(),
     common: Common = Common(),
 ) -> int:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
@@ -68,11 +72,11 @@ def resume(
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+    with vizsla.open(common.workspace) as ws:
         before = runs.get(ws, name).run
-        bars.plan(before.total_steps, before.spec.epochs or 0)
-        status = runs.resume(ws, name, device=device, on_event=bars.event)
-    return _finished(status, common)
+        plan = (before.total_steps, before.spec.epochs or 0)
+        submit = partial(runs.submit_resume, ws, before.id, device=device, job=queued.spec())
+        return _finished(attend(ws, submit, runs.finish, queued, common, plan=plan), common)
 
 
 @app.command
@@ -84,6 +88,7 @@ def extend(
     device: Annotated[
         str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
     ] = None,
+    queued: QueuedTraining = QueuedTraining(),
     common: Common = Common(),
 ) -> int:
     """Train a run that has ended for more epochs, from its last checkpoint.
@@ -94,11 +99,11 @@ def extend(
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+    with vizsla.open(common.workspace) as ws:
         before = runs.get(ws, name).run
-        bars.plan(before.total_steps + epochs * before.steps_per_epoch, (before.spec.epochs or 0) + epochs)
-        status = runs.extend(ws, name, epochs, device=device, on_event=bars.event)
-    return _finished(status, common)
+        plan = (before.total_steps + epochs * before.steps_per_epoch, (before.spec.epochs or 0) + epochs)
+        submit = partial(runs.submit_extend, ws, before.id, epochs, device=device, job=queued.spec())
+        return _finished(attend(ws, submit, runs.finish, queued, common, plan=plan), common)
 
 
 @app.command
@@ -109,6 +114,7 @@ def clone(
     *,
     options: dict[str, Any],
     name: Annotated[str | None, Parameter(help="Name of the new run. Default: made of dataset and network.")] = None,
+    queued: QueuedTraining = QueuedTraining(),
     common: Common = Common(),
 ) -> int:
     """Train anew on the dataset of a run, with the settings that it was asked for, but those that are given here.
@@ -118,11 +124,11 @@ def clone(
     Args:
         original: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+    with vizsla.open(common.workspace) as ws:
         settings = runs.get(ws, original).run.asked.model_dump() | options
         settings["net"] = own_path(settings["net"])
-        status = runs.clone(ws, original, make(TrainingSpec, **settings), name=name, on_event=bars.event)
-    return _finished(status, common)
+        submit = partial(runs.submit_clone, ws, original, make(TrainingSpec, **settings), name=name, job=queued.spec())
+        return _finished(attend(ws, submit, runs.finish, queued, common), common)
 
 
 @app.command
@@ -187,11 +193,11 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
         name: Id, name, or the beginning of one.
     """
     with vizsla.open(common.workspace) as ws:
-        status = runs.stop(ws, name)
+        entry = runs.stop(ws, name)
     if common.json:
-        print_json({"stopping": status.run.id})
+        print_json({"stopping": entry.id})
     else:
-        out.print(f"Asked the run {safe(status.run.name)} to stop at a checkpoint.")
+        out.print(f"Asked the run {safe(entry.name)} to stop at a checkpoint.")
 
 
 @app.command
@@ -262,7 +268,9 @@ def _devices(run: Run) -> str:
     return f"{count}{', '.join(dict.fromkeys(run.devices))}: {kind}{extra} ({how.reason})"
 
 
-def _finished(status: RunStatus, common: Common) -> int:
+def _finished(status: RunStatus | None, common: Common) -> int:
+    if status is None:  # it goes on without this command
+        return 0
     if common.json:
         print_json(as_json(status))
     elif status.progress.state == "stopped":

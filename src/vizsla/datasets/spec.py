@@ -79,3 +79,14 @@ class DatasetSpec(BaseModel):
                 f"max_per_class {self.max_per_class} must not be less than min_per_class {self.min_per_class}"
             )
         return self
+
+
+class Request(BaseModel):
+    """`request.json` of a dataset: what the worker is asked to build."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vizsla.dataset-request/1"] = "vizsla.dataset-request/1"
+    id: str
+    name: str
+    spec: DatasetSpec

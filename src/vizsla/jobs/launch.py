@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Conflict, DiskFull, WorkerDied, from_dict
+from vizsla.errors import Conflict, DiskFull, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
 
 POLL_S = 0.1
@@ -23,7 +23,7 @@ LOG_LINES_SHOWN = 8
 STOP_PATIENCE_S = 60
 
 
-def _start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
+def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
     """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
     with (folder / work.LOG).open("ab") as log:
         process = subprocess.Popen(
@@ -60,13 +60,13 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
     path = folder / work.EVENTS
     final: Event | None = None
     heeded = 0
-    with _interruptions() as interruptions:
-        process = _start(module, folder, lock)
+    with interruptions() as caught:
+        process = start(module, folder, lock)
         try:
             on_event({"event": "starting", "at": events.now()})
             while True:
-                if len(interruptions) > heeded:
-                    _signal(process.pid, signal.SIGKILL if heeded else signal.SIGTERM)
+                if len(caught) > heeded:
+                    send(process.pid, signal.SIGKILL if heeded else signal.SIGTERM)
                     on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
                     heeded += 1
                 ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
@@ -79,13 +79,13 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:
-                _signal(process.pid, signal.SIGTERM)
+                send(process.pid, signal.SIGTERM)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(STOP_PATIENCE_S)
     if final is None and heeded:
         raise KeyboardInterrupt
     if final is None:
-        raise _death(process.returncode, folder)
+        raise death(process.returncode, folder)
     if final["event"] == "failed":
         raise from_dict(final["error"])
     return final
@@ -107,13 +107,24 @@ def follow(folder: Path, on_event: Callable[[Event], None]) -> None:
             time.sleep(POLL_S)
 
 
+_caught: list[int] | None = None
+"""the signals that came since the outermost `interruptions` began"""
+
+
 @contextlib.contextmanager
-def _interruptions() -> Iterator[list[int]]:
-    """Collect Ctrl-C, and SIGTERM where the program handles it, instead of raising in the middle of anything."""
-    caught: list[int] = []
+def interruptions() -> Iterator[list[int]]:
+    """Collect Ctrl-C, and SIGTERM where the program handles it, instead of raising in the middle of anything.
+
+    Within another one it goes on with the list of that.
+    """
+    global _caught  # noqa: PLW0603 - handlers of signals are global, and so is what they collect
     if threading.current_thread() is not threading.main_thread():
-        yield caught  # only the main thread gets signals
+        yield []  # only the main thread gets signals
         return
+    if _caught is not None:
+        yield _caught
+        return
+    caught = _caught = []
     numbers = [signal.SIGINT]
     if signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.SIG_IGN, None):
         numbers.append(signal.SIGTERM)
@@ -121,6 +132,7 @@ def _interruptions() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
+        _caught = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -145,15 +157,24 @@ def stop(pid: int) -> None:
         raise Conflict("Its worker has just ended.", remedy="Look again with `vizsla run list`.") from None
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a worker's group of processes; harmless when it has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
 
 
-def _death(status: int, folder: Path) -> Exception:
+def death(status: int | None, folder: Path) -> VizslaError:
+    """What is said of a worker that ended without a last word.
+
+    Args:
+        status: its exit status, or minus the number of the signal that killed it; None: nobody was there to see it.
+    """
     if status == work.EXIT_DISK_FULL:
         return DiskFull("The disk is full.", where=str(folder), remedy="Free some space, then go on.")
-    cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    if status is None:
+        cause = "ended, nobody knows how,"
+    else:
+        cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     advice = _tail(folder / work.LOG) or "The kernel kills processes when memory runs out: try smaller batches."
     if (folder / "run.json").exists():
         advice += f"\nThe run is kept: `vizsla run resume {folder.name}` goes on from its last checkpoint."
@@ -170,6 +191,18 @@ def _tail(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+
+def leave(module: str, argument: str, log: Path) -> None:
+    """Start `module` as a process that goes on by itself, whatever becomes of this one."""
+    with log.open("ab") as file:
+        subprocess.Popen(
+            [*_python(), module, argument],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def ask(module: str, question: dict[str, Any]) -> Any:

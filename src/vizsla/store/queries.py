@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from vizsla.errors import Conflict, InvalidInput, NotFound, did_you_mean
+from vizsla.errors import Conflict, DiskFull, InvalidInput, NotFound, did_you_mean
 from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store import schema
+from vizsla.store.jobs import Jobs, Kind
 from vizsla.store.tables import entry, link
-
-Kind = Literal["dataset", "run", "model", "evaluation"]
 
 MAX_NAME = 100
 BUSY_TIMEOUT_S = 15
@@ -38,6 +37,7 @@ class Store:
         """Open `path`, creating it or bringing its schema up to date."""
         self.engine = connect(path)
         self._writer = self.engine.execution_options(writes=True)
+        self.jobs = Jobs(self.engine, self._writer)
         try:
             self.created = schema.prepare(self._writer, path)
         except DatabaseError as error:
@@ -183,6 +183,13 @@ def connect(path: Path) -> Engine:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
+
+    @event.listens_for(engine, "handle_error")
+    def on_error(context: Any) -> None:
+        if "disk is full" in str(context.original_exception):
+            raise DiskFull(
+                "The disk is full.", where=str(path.parent), remedy="Free some space, and start again."
+            ) from context.original_exception
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:

@@ -131,17 +131,17 @@ class Request(BaseModel):
     dataset_folder: Path
     spec: TrainingSpec
     network_file: Path | None = Field(None, description="the run's copy of a user's own network")
-    device: str | None = Field(None, description="to go on on another device than the run began on")
+    device: str | None = Field(None, description="where to train, or to go on; null: as the settings say, or as before")
     micro_batch: int = Field(0, description="pictures a pass on one device, where more did not fit; 0: a whole batch")
 
     @property
     def num_processes(self) -> int:
-        """Processes that train together: as many as other GPUs are named, or those of the settings."""
+        """Processes that train together: as many as GPUs are named, or those of the settings."""
         return len(self.named_devices) or self.spec.num_processes
 
     @property
     def named_devices(self) -> tuple[str, ...]:
-        """The GPUs that are named to go on on, such as ("cuda:1", "cuda:2"); none where they are left to the worker."""
+        """The GPUs that are named to train on, such as ("cuda:1", "cuda:2"); none where they are left to the worker."""
         _, _, numbers = (self.device or "").partition(":")
         return tuple(f"cuda:{number}" for number in numbers.split(",")) if numbers else ()
 

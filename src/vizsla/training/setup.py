@@ -60,7 +60,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
     dataset = open_dataset(request.dataset_folder)
     spec = request.spec.resolved(has_weights=weights.has_weights(request.net))
     optimizers.check(spec)
-    devices = arithmetic.choose_devices(spec.device, spec.num_processes)
+    devices = arithmetic.choose_devices(request.device or spec.device, request.num_processes)
     size, channels = input_size(spec, dataset), dataset.preprocess.channels
     torch.manual_seed(spec.seed)  # the initial weights
     network = catalogue.build(request.net, num_classes=len(dataset.labels), in_channels=channels, size=size)

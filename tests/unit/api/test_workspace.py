@@ -10,8 +10,9 @@ import pytest
 import vizsla
 from vizsla import files
 from vizsla.api import workspace
-from vizsla.api.workspace import ORPHAN_AGE_S, Workspace
+from vizsla.api.workspace import ORPHAN_AGE_S
 from vizsla.errors import Conflict, InvalidInput
+from vizsla.store.workspace import Workspace
 
 
 @pytest.fixture

@@ -101,4 +101,4 @@ def test_ids_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.time", lambda second=second: float(second))
         ids.append(new_id())
     assert ids == sorted(ids)
-    assert all(len(id) == 8 for id in ids)
+    assert all(len(id) == 10 for id in ids)

@@ -1,0 +1,74 @@
+"""Verbs on the queue."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vizsla import files
+from vizsla.api import keeper
+from vizsla.errors import Conflict
+from vizsla.jobs import queue
+from vizsla.store.jobs import Change, Job
+from vizsla.store.workspace import Workspace
+
+
+class Shown(NamedTuple):
+    """A job, with every state that it was in."""
+
+    job: Job
+    history: list[Change]
+
+
+def list_all(ws: Workspace, *, limit: int = 50) -> list[Job]:
+    """The jobs that have not ended, and the newest of those that have; oldest first, with at most `limit` in all.
+
+    Takes a turn of the queue before, so that no worker that is gone is shown as at work.
+    """
+    queue.turn(ws)
+    live = ws.store.jobs.live()
+    ended = [job for job in ws.store.jobs.newest(limit) if not job.live]
+    return [*reversed(ended[: max(0, limit - len(live))]), *live]
+
+
+def get(ws: Workspace, reference: str) -> Shown:
+    """The job of this id, or the newest of a thing by its name or id.
+
+    Raises:
+        NotFound: there is none.
+    """
+    queue.turn(ws)
+    job = ws.store.jobs.find(reference)
+    return Shown(job, ws.store.jobs.history(job.id))
+
+
+def stop(ws: Workspace, reference: str) -> Job:
+    """Ask a job to stop at its next safe point, or take it out of the queue; returns at once.
+
+    Raises:
+        Conflict: it has ended.
+    """
+    queue.turn(ws)
+    job = ws.store.jobs.find(reference)
+    if not job.live:
+        raise Conflict(f"The job {job.id} has ended: it is {job.state}.")
+    queue.stop(ws, job)
+    return ws.store.jobs.get(job.id)
+
+
+def leave(ws: Workspace) -> None:
+    """Leave the queue to a process of its own, which ends when the queue is empty."""
+    queue.keep(ws)
+
+
+def keep(ws: Workspace) -> None:
+    """Look after the queue until this process is interrupted, and leave what is at work then to itself.
+
+    Raises:
+        Conflict: another process looks after it.
+    """
+    keeper.keep(ws, keeper.take(ws), wanted=lambda: True)
+
+
+def keeper_of(ws: Workspace) -> int | None:
+    """The process that looks after the queue for jobs that nobody waits for, or None."""
+    return files.lock_holder(keeper.keeper_folder(ws))

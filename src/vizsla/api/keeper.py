@@ -1,0 +1,78 @@
+"""The process that looks after the queue for jobs that nobody waits for: `python -m vizsla.api.keeper WORKSPACE`.
+
+It ends when the queue is empty, or never, as `vizsla jobs keep` asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from vizsla import files
+from vizsla.api.workspace import open_workspace
+from vizsla.errors import Conflict
+from vizsla.jobs import queue
+from vizsla.store.workspace import QUEUE, Workspace
+
+TURN_EVERY_S = 0.5
+# Longer than a keeper that has just found the queue empty takes to end.
+PATIENCE_S = 5
+
+
+def keeper_folder(ws: Workspace) -> Path:
+    """The folder whose lock the keeper holds."""
+    folder = ws.root / QUEUE / "keeper"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def take(ws: Workspace) -> files.Lock:
+    """Become the one who looks after the queue.
+
+    Raises:
+        Conflict: another process does.
+    """
+    lock = files.Lock(keeper_folder(ws))
+    try:
+        lock.acquire(PATIENCE_S)
+    except Conflict as busy:
+        what = f"Process {files.lock_holder(keeper_folder(ws))} looks after this queue already."
+        raise Conflict(what, where=str(ws.root), remedy="One is enough; stop it first to take its place.") from busy
+    return lock
+
+
+def keep(ws: Workspace, lock: files.Lock, *, wanted: Callable[[], bool]) -> None:
+    """Look after the queue as long as `wanted()`, and let go of `lock`, which `take` gave."""
+    told = ""
+    try:
+        while True:
+            # A disk that is full, a database that is busy for long: all others depend on this one to go on.
+            try:
+                if not wanted():
+                    break
+                queue.turn(ws)
+            except Exception as error:
+                with contextlib.suppress(OSError):
+                    if told != (told := repr(error)):
+                        traceback.print_exc()
+            time.sleep(TURN_EVERY_S)
+    finally:
+        lock.release()
+
+
+def main() -> int:
+    """Look after the queue until it is empty, unless another process does."""
+    with open_workspace(Path(sys.argv[1])) as ws:
+        try:
+            keep(ws, take(ws), wanted=lambda: bool(ws.store.jobs.live()))
+        except Conflict:
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""`vizsla jobs`: what is in the queue, and why it waits."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+import vizsla
+from vizsla.api import jobs
+from vizsla.cli.options import Common, count
+from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, seconds, state, table
+from vizsla.cli.queued import as_json
+from vizsla.store.jobs import Job
+
+app = App(name="jobs", help="List, show, stop and look after the work in the queue.")
+
+
+@app.command(name="list")
+def list_(
+    *,
+    limit: Annotated[int, Parameter(help="Jobs to show at most.", converter=count)] = 50,
+    common: Common = Common(),
+) -> None:
+    """List the work in the queue and what has ended last: its state, its devices, and why it waits."""
+    with vizsla.open(common.workspace) as ws:
+        found = jobs.list_all(ws, limit=limit)
+        keeper = jobs.keeper_of(ws)
+    if common.json:
+        print_json([as_json(job) for job in found])
+        return
+    if not found:
+        out.print("The queue is empty.")
+        next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
+        return
+    columns = ("job", "work", "state", "for", "on", "why")
+    out.print(table(columns, [_row(job) for job in found], right=("for",)))
+    if keeper is None and any(job.state == "queued" for job in found):
+        next_step(
+            ["vizsla", "jobs", "keep"],
+            "What is queued starts while some command waits for its own work. To start it in any case:",
+        )
+
+
+@app.command
+def keep(*, common: Common = Common()) -> None:
+    """Look after the queue until Ctrl-C: start what there are devices for, and go on with what was killed.
+
+    Commands that wait for their work look after the queue too, and so does a process that `--detach` leaves behind.
+    This one does not end when the queue is empty, so it is the one to start with the machine.
+    """
+    with vizsla.open(common.workspace) as ws:
+        if not common.json:
+            err.print(f"Looking after the queue of {safe(ws.root)}. Ctrl-C ends that; what is at work goes on.")
+        with contextlib.suppress(KeyboardInterrupt):
+            jobs.keep(ws)
+
+
+@app.command
+def show(name: str, /, *, common: Common = Common()) -> None:
+    """Show a job: its state, every state that it was in, and why.
+
+    Args:
+        name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
+    """
+    with vizsla.open(common.workspace) as ws:
+        job, history = jobs.get(ws, name)
+    if common.json:
+        print_json(as_json(job) | {"history": [change._asdict() for change in history]})
+        return
+    out.print(f"\n[bold]{job.kind} {safe(job.name)}[/]  [dim]job {job.id}[/]  {state(job.state)}")
+    pairs: list[tuple[str, object]] = [
+        ("owner", safe(job.owner)),
+        ("priority", job.priority),
+        ("started", f"{job.attempt} of at most {job.retries + 1} times"),
+    ]
+    if job.held:
+        pairs.append(("on", ", ".join(job.held)))
+    if job.state == "queued" and job.cause:
+        pairs.append(("why", safe(job.cause)))
+    out.print(facts(pairs))
+    rows = [(change.at[11:19], change.state, change.attempt or "", safe(change.cause)) for change in history]
+    out.print(table((f"{history[0].at[:10]} UTC", "state", "attempt", "why"), rows))
+    if job.error:
+        print_error(job.error)
+
+
+@app.command
+def stop(name: str, /, *, common: Common = Common()) -> None:
+    """Stop a job: at its next safe point when it is at work, at once when it waits.
+
+    Args:
+        name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
+    """
+    with vizsla.open(common.workspace) as ws:
+        job = jobs.stop(ws, name)
+    if common.json:
+        print_json(as_json(job))
+    elif job.live:
+        out.print(f"Asked the {job.kind} {safe(job.name)} to stop.")
+    else:
+        out.print(f"Took the {job.kind} {safe(job.name)} out of the queue.")
+
+
+def _row(job: Job) -> tuple[object, ...]:
+    since = datetime.now(UTC) - datetime.fromisoformat(job.changed_at)
+    return (
+        job.id,
+        f"{job.kind} {safe(job.name)}",
+        state(job.state),
+        seconds(max(0.0, since.total_seconds())),
+        ", ".join(job.held),
+        safe(job.cause),
+    )

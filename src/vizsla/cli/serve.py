@@ -1,0 +1,56 @@
+"""`vizsla serve`: the workspace over HTTP, and its queue looked after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+import vizsla
+from vizsla.api import keeper
+from vizsla.cli.options import Common, count
+from vizsla.cli.output import err, safe
+from vizsla.errors import Conflict, InvalidInput
+
+
+def serve(
+    *,
+    host: Annotated[str, Parameter(help="Address to listen on; one of this machine's own loopback.")] = "127.0.0.1",
+    port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 5000,
+    allow: Annotated[
+        tuple[Path, ...],
+        Parameter(help="Folder below which requests may name pictures and weights. May be given more than once."),
+    ] = (),
+    common: Common = Common(),
+) -> None:
+    """Serve the workspace by REST, and look after its queue, until Ctrl-C.
+
+    /api/v1/openapi.json describes the routes. What is at work goes on when the server ends, and the next one takes it
+    over.
+    """
+    import uvicorn
+
+    from vizsla.web.app import LOOPBACK, create_app
+
+    if host not in LOOPBACK:
+        raise InvalidInput(
+            f"{host} can be reached from elsewhere, and there are no accounts yet to tell who may do what.",
+            where="--host",
+            remedy="Leave out --host, and reach this machine by ssh -L, or by a proxy that asks for a password.",
+        )
+    for folder in allow:
+        if not folder.is_dir():
+            raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
+    with vizsla.open(common.workspace) as ws:
+        app = create_app(ws, keeper.take(ws), allowed=allow)
+        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
+        server = uvicorn.Server(config)
+        try:
+            sockets = [config.bind_socket()]
+        except SystemExit:
+            raise Conflict(f"Port {port} is taken.", where="--port", remedy="Choose another one with --port.") from None
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{sockets[0].getsockname()[1]}/api/v1"
+        err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
+        server.run(sockets=sockets)

@@ -1,0 +1,33 @@
+"""The process that builds: `python -m vizsla.datasets.worker FOLDER`, on the folder of the dataset to be."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from vizsla import records, work
+from vizsla.datasets.build import build
+from vizsla.datasets.spec import Request
+from vizsla.events import EventLog
+
+PROGRESS_EVERY_S = 0.2
+
+
+def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
+    """Build the dataset; `dataset.json` is written last."""
+    request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
+    told = ("", 0.0)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        if stage != told[0] or done == total or time.monotonic() - told[1] > PROGRESS_EVERY_S:
+            told = (stage, time.monotonic())
+            log.write("progress", stage=stage, done=done, total=total)
+
+    build(request.spec, folder, id=request.id, name=request.name, progress=progress)
+    return "done"
+
+
+if __name__ == "__main__":
+    sys.exit(work.main(do, stop_at_once=True))

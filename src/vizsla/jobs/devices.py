@@ -1,0 +1,85 @@
+"""What there is to give out, and what a training needs of it."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from vizsla.errors import InvalidInput
+from vizsla.jobs.schedule import CPU, HOST, Need
+from vizsla.machine import gpus
+from vizsla.machine.devices import visible
+
+DECLARED = "VIZSLA_DEVICES"
+# Datasets, evaluations and exports use the processor too, but are short: a long training should not hold them up.
+HOST_PLACES = 2
+
+
+def capacity() -> dict[str, float]:
+    """The devices and how much of each there is: slots of the processor, GB of a GPU.
+
+    What the driver says, or what the environment variable VIZSLA_DEVICES declares, as in `cpu=2,cuda:0=24`.
+
+    Raises:
+        InvalidInput: the declaration cannot be read.
+    """
+    declared = os.environ.get(DECLARED)
+    found = {CPU: 1.0} | _of_driver() if declared is None else _parsed(declared)
+    return {HOST: float(HOST_PLACES)} | found
+
+
+@functools.cache  # cards do not come and go, and asking the driver takes milliseconds
+def _of_driver() -> dict[str, float]:
+    cards = visible(gpus.find().gpus, os.environ)
+    # A card that does not tell its memory can be given out as a whole all the same.
+    return {f"cuda:{number}": (gpu.memory_bytes or 1e9) / 1e9 for number, gpu in enumerate(cards)}
+
+
+def _parsed(text: str) -> dict[str, float]:
+    found = {}
+    for part in text.split(","):
+        name, _, amount = part.strip().partition("=")
+        number = name.removeprefix("cuda:")
+        if name != CPU and not (name.startswith("cuda:") and number.isdigit()):
+            raise _unreadable(text)
+        try:
+            found[name] = float(amount or 1)
+        except ValueError:
+            raise _unreadable(text) from None
+        if not 0 < found[name] < 1e6:
+            raise _unreadable(text)
+    return found
+
+
+def _unreadable(text: str) -> InvalidInput:
+    return InvalidInput(
+        f"{text!r} does not say what devices there are.",
+        where=DECLARED,
+        remedy="Give slots of the processor and GB of each GPU, as in cpu=1,cuda:0=24,cuda:1=24.",
+    )
+
+
+def need_of(device: str, processes: int, there: dict[str, float], *, gpu_memory: float | None = None) -> Need:
+    """What a training on `device` ("auto", "cpu", "cuda", "cuda:N" or "cuda:N,M") in so many processes needs.
+
+    Args:
+        there: see `capacity`.
+        gpu_memory: GB of each GPU, or None for the whole card.
+    """
+    cards = tuple(name for name in there if name.startswith("cuda:"))
+    if device == CPU or (device == "auto" and not cards):
+        return Need((CPU,), 1, 1.0)
+    _, _, named = device.partition(":")
+    if not named:
+        return Need(cards or ("cuda:0",), processes, gpu_memory)
+    numbers = [int(number) for number in named.split(",")]
+    if len(set(numbers)) < len(numbers):
+        raise InvalidInput(f"{device} names a GPU twice.", where="device")
+    if len(numbers) < processes:
+        numbers = list(range(numbers[0], numbers[0] + processes))
+    return Need(tuple(f"cuda:{number}" for number in numbers), len(numbers), gpu_memory)
+
+
+def as_option(held: tuple[str, ...]) -> str:
+    """The devices that a job was given as a worker is told them: "cpu", or "cuda:N,M"."""
+    return "cuda:" + ",".join(name.partition(":")[2] for name in held) if held[0] != CPU else CPU

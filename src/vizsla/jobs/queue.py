@@ -1,0 +1,509 @@
+"""The queue: from a job that is wanted to one that has ended, whoever is killed in between.
+
+The database says what is wanted; folders and their locks say what is (see docs/decisions/0008-the-queue.md). `turn`
+brings the two together: it ends the jobs whose workers have ended, and starts those for which there are devices. Any
+process may take a turn, and one at a time does: a command that waits for its job, or the keeper for all that nobody
+waits for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from vizsla import events, files, records, work
+from vizsla.errors import Conflict, DiskFull, VizslaError, from_dict
+from vizsla.events import Event
+from vizsla.jobs import launch
+from vizsla.jobs.devices import as_option, capacity
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
+from vizsla.jobs.spec import JobSpec
+from vizsla.networks import own
+from vizsla.store.jobs import Failure, Job, Kind
+from vizsla.store.queries import Entry
+from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished
+from vizsla.training import run
+
+WORKERS: dict[Kind, str] = {
+    "dataset": "vizsla.datasets.worker",
+    "run": "vizsla.training.worker",
+    "model": "vizsla.models.worker",
+    "evaluation": "vizsla.evaluation.worker",
+}
+# What stands in the events of work that is to go on, before its worker says anything.
+BEGINNINGS = ("resumed", "again")
+OnInterrupt = Callable[[], Literal["stop", "leave"]]
+KEEPER = "vizsla.api.keeper"
+POLL_S, TURN_EVERY_S = 0.1, 0.5
+STOP_PATIENCE_S = 60
+
+_children: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
+"""The workers that this process has started, by job and attempt: only a parent learns how a process ended"""
+
+
+class Left(Exception):
+    """Whoever waited for a job goes, and the job goes on."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"The {job.kind} {job.name!r} goes on.")
+        self.job = job
+
+
+def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Sequence[str] = ()) -> Job:
+    """Put work on a thing into the queue; its folder holds the request already.
+
+    Args:
+        needed: ids of the jobs that have to be done before.
+
+    Raises:
+        Unavailable: the machine has no such devices.
+        DiskFull: there is hardly any room left.
+        Conflict: there is work on it in the queue already.
+    """
+    require(need, capacity())
+    files.require_space(ws.root, 0)
+    return ws.store.jobs.add(
+        entry.kind,
+        entry.id,
+        entry.name,
+        owner=_user(),
+        need=need.as_dict(),
+        priority=spec.priority,
+        retries=spec.retries,
+        needed=needed,
+    )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a number without a name
+        return str(os.getuid())
+
+
+BESIDE = Need((HOST,), 1, 1.0)
+"""what work needs that is no training"""
+
+
+def turn(ws: Workspace) -> None:
+    """Bring the queue up to what has happened, and start what can start; nothing while another process does."""
+    lock = files.Lock(ws.root / QUEUE)
+    try:
+        lock.acquire(patience_s=0)
+    except Conflict:
+        return
+    try:
+        for job in ws.store.jobs.live():
+            if job.state != "queued":
+                _look_after_safely(ws, job)
+        for job in ws.store.jobs.live():
+            if job.state == "queued":
+                _heed(ws, job)
+        _start_some(ws)
+        _forget_ended_children(ws)
+    finally:
+        lock.release()
+
+
+def _heed(ws: Workspace, job: Job) -> None:
+    """Take a job out of the queue that was asked to stop, or that needs what was not made."""
+    if job.stop_asked:
+        _end(ws, job, "stopped", "stopped before it began" if job.attempt == 0 else "stopped")
+        return
+    missing = next((other for other in ws.store.jobs.needed(job.id) if not other.live and other.state != "done"), None)
+    if missing is not None:
+        what = f"The {missing.kind} {missing.name!r}, which it needs, was not made: {missing.cause}"
+        remedy = (missing.error or {}).get("remedy", "") or f"Make the {missing.kind} first."
+        _end(ws, job, "failed", what, failure="parent", error=Conflict(what, remedy=remedy))
+        discard_unfinished(ws, missing.kind, missing.thing)  # kept so far by what was to be made from it
+
+
+def _forget_ended_children(ws: Workspace) -> None:
+    """Of workers whose end another process has seen."""
+    live = {(job.id, job.attempt) for job in ws.store.jobs.live()}
+    for key in [key for key, child in _children.items() if key not in live and child.poll() is not None]:
+        del _children[key]
+
+
+def _look_after_safely(ws: Workspace, job: Job) -> None:
+    """As `_look_after`; a job with damaged files has failed, and does not hold up the others."""
+    try:
+        _look_after(ws, job)
+    except DiskFull:
+        raise
+    except (VizslaError, OSError, ValueError) as error:
+        folder = ws.folder(job.kind, job.thing)
+        if files.lock_holder(folder) is None:
+            _failed(ws, job, error if isinstance(error, VizslaError) else work.expected(error, folder))
+
+
+def _look_after(ws: Workspace, job: Job) -> None:
+    """See whether the worker of a job is at work, and if not, how it has ended."""
+    folder = ws.folder(job.kind, job.thing)
+    worker = files.lock_holder(folder)  # looked at before its events, so that none is missed
+    if worker is not None:
+        if job.stop_asked and job.state != "stopping":
+            launch.send(worker, signal.SIGTERM)
+            ws.store.jobs.change(job, "stopping", "asked to stop")
+        elif job.state == "starting" and (folder / work.EVENTS).exists() and _has_begun(folder):
+            ws.store.jobs.change(job, "running", f"on {', '.join(job.held)}" if job.kind == "run" else "")
+        return
+    last = events.last(folder / work.EVENTS)
+    status = _status(job)
+    if last is None or last["event"] not in events.FINAL:
+        _ended_silently(ws, job, status)
+    elif last["event"] == "failed":
+        _failed(ws, job, from_dict(last["error"]))
+    elif last["event"] == "done" and not ws.is_finished(job.kind, job.thing):
+        _ended_silently(ws, job, status)
+    else:
+        _end(ws, job, last["event"], "asked to stop" if last["event"] == "stopped" else "")
+
+
+def _has_begun(folder: Path) -> bool:
+    last = events.last(folder / work.EVENTS)
+    return last is not None and last["event"] not in BEGINNINGS
+
+
+def _status(job: Job) -> int | None:
+    """How the worker of a job ended; None when it was the child of another process."""
+    child = _children.get((job.id, job.attempt))
+    if child is None:
+        return None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(1.0)  # its lock was dropped a moment ago
+    return child.returncode
+
+
+def _ended_silently(ws: Workspace, job: Job, status: int | None) -> None:
+    """A worker was killed, or died in another way: the job goes on, unless that has happened too often."""
+    folder = ws.folder(job.kind, job.thing)
+    error = launch.death(status, folder)
+    if job.kind != "run" and ws.is_finished(job.kind, job.thing):
+        _end(ws, job, "done", "")  # killed between its last file and its last word
+    elif job.stop_asked:
+        _end(ws, job, "stopped", "killed while it was to stop")
+    elif isinstance(error, DiskFull):
+        _failed(ws, job, error)
+    elif status is not None and status >= 0:
+        _end(ws, job, "failed", error.what, failure="defect", error=error)
+    elif job.attempt <= job.retries:
+        resumes = "from its last checkpoint" if (folder / FINAL_FILE["run"]).exists() else "from the beginning"
+        cause = f"{error.what} It goes on {resumes}: attempt {job.attempt + 1} of {job.retries + 1}."
+        ws.store.jobs.change(job, "queued", cause, held=())
+    elif status is None:
+        _end(ws, job, "lost", error.what, failure="lost", error=error)
+    else:
+        _end(ws, job, "failed", error.what, failure="killed", error=error)
+
+
+def _failed(ws: Workspace, job: Job, error: VizslaError) -> None:
+    _end(ws, job, "failed", error.what, failure=_class_of(error), error=error)
+
+
+def _class_of(error: VizslaError) -> Failure:
+    by_kind: dict[str, Failure] = {"disk-full": "disk", "defect": "defect", "worker-died": "killed"}
+    if error.kind == "training-failed" and "out of memory" in error.what:
+        return "memory"
+    return by_kind.get(error.kind, "error")
+
+
+def _end(
+    ws: Workspace,
+    job: Job,
+    state: Literal["done", "failed", "stopped", "lost"],
+    cause: str,
+    *,
+    failure: Failure | None = None,
+    error: VizslaError | None = None,
+) -> None:
+    """Write how a job has ended, and tidy up: of a thing that is not whole nothing is left."""
+    finished = ws.is_finished(job.kind, job.thing)
+    if error is not None and not finished:
+        keep_log(ws, ws.folder(job.kind, job.thing), error)
+    if state == "done" and job.kind != "run":
+        _tidy(ws.folder(job.kind, job.thing))
+    fields = error.as_dict() if error else None
+    ws.store.jobs.change(job, state, cause, held=(), failure=failure, error=fields)
+    if not finished:
+        discard_unfinished(ws, job.kind, job.thing)
+
+
+def keep_log(ws: Workspace, folder: Path, error: VizslaError) -> None:
+    """Of work whose folder goes, keep the log that its error names."""
+    if error.where != str(folder / work.LOG):
+        return
+    kept = ws.root / "cache" / f"{folder.name}-{work.LOG}"
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copyfile(folder / work.LOG, kept)
+        error.where = str(kept)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove the traces of the worker from a finished folder: what remains is the thing itself."""
+    for name in (work.REQUEST, work.EVENTS, work.LOG, files.LOCK):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _start_some(ws: Workspace) -> None:
+    """Start what there is room for, and say of the others why they wait."""
+    live = ws.store.jobs.live()
+    queued = {job.id: job for job in live if job.state == "queued"}
+    if not queued:
+        return
+    reasons = {job.id: reason for job in queued.values() if (reason := _not_yet(ws, job))}
+    try:
+        files.require_space(ws.root, 0)
+    except DiskFull as error:
+        reasons |= dict.fromkeys(queued, f"waits for room on the disk: {error.what}")
+    ready = [
+        Waiting(job.id, _title(job), job.owner, job.priority, Need.of(job.need))
+        for job in queued.values()
+        if job.id not in reasons
+    ]
+    holding = [Holding(_title(job), job.owner, job.held, job.need["amount"]) for job in live if job.state != "queued"]
+    decision = decide(ready, holding, capacity())
+    for id, reason in (reasons | decision.reasons).items():
+        if queued[id].cause != reason:
+            ws.store.jobs.explain(queued[id], reason)
+    for id, held in decision.starts.items():
+        _start(ws, queued[id], held)
+
+
+def _title(job: Job) -> str:
+    return f"{job.kind} {job.name}"
+
+
+def _not_yet(ws: Workspace, job: Job) -> str:
+    """What a job waits for beside devices; "" when that is nothing."""
+    needed = next((other for other in ws.store.jobs.needed(job.id) if other.live), None)
+    return f"waits for the {needed.kind} {needed.name}" if needed else ""
+
+
+def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:
+    folder = ws.folder(job.kind, job.thing)
+    lock = files.Lock(folder)
+    try:
+        lock.acquire(patience_s=0)
+    except Conflict:
+        return  # somebody looks at the folder at this moment: the next turn will do
+    except FileNotFoundError:
+        _failed(ws, job, Conflict(f"The folder of the {job.kind} {job.name!r} is gone.", where=str(folder)))
+        return
+    started: Job | None = None
+    try:
+        _make_ready(ws, job, folder, held)
+        # The state first: should this process be killed between the two, the job has no worker, and is started again.
+        started = ws.store.jobs.change(job, "starting", "", held=held, attempt=job.attempt + 1)
+        if started is not None:
+            _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock)
+    except (VizslaError, OSError, ValueError) as error:
+        lock.release()
+        known = error if isinstance(error, VizslaError) else work.expected(error, folder)
+        _failed(ws, started or job, known)
+    finally:
+        lock.release()
+
+
+def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) -> None:
+    """Prepare the folder of a job for its worker: a run goes on from its checkpoint, other work begins anew."""
+    if not ws.is_finished(job.kind, job.thing):
+        _clear(folder)
+    if job.kind != "run":
+        return
+    request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
+    # The workspace may have been moved since the run began.
+    changed: dict[str, Any] = {"dataset_folder": ws.folder("dataset", request.dataset_folder.name)}
+    if request.network_file:
+        changed["network_file"] = folder / own.COPY
+    if held != (CPU,):  # else as asked: where the driver tells of no cards, the worker may find one
+        changed["device"] = as_option(held)
+    files.write_json(folder / work.REQUEST, request.model_copy(update=changed).model_dump(mode="json"))
+    if ws.is_finished(job.kind, job.thing):
+        run.rewind(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier attempt has left. The log stays, and the events, which others may be reading."""
+    if (folder / work.EVENTS).exists():
+        with events.EventLog(folder / work.EVENTS) as log:
+            log.write("again")
+    for path in folder.iterdir():
+        if path.name in (work.REQUEST, work.EVENTS, work.LOG, files.LOCK, own.COPY):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def stop(ws: Workspace, job: Job) -> None:
+    """Ask that a job be stopped: at its next safe point when it is at work, at once when it waits."""
+    ws.store.jobs.ask_stop(job.id)
+    turn(ws)
+
+
+def kill(ws: Workspace, job: Job) -> None:
+    """End the worker of a job that was asked to stop, at once."""
+    _signal(ws, job, signal.SIGKILL)
+
+
+def _signal(ws: Workspace, job: Job, number: signal.Signals) -> None:
+    """Send a signal to the worker of a job, while nobody takes a turn: who starts a worker holds its lock before it."""
+    lock = files.Lock(ws.root / QUEUE)
+    with contextlib.suppress(Conflict):
+        lock.acquire(patience_s=5.0)
+    try:
+        worker = files.lock_holder(ws.folder(job.kind, job.thing))
+        if worker is not None and worker != os.getpid() and ws.store.jobs.get(job.id).state != "queued":
+            launch.send(worker, number)
+    finally:
+        lock.release()
+
+
+def keep(ws: Workspace) -> None:
+    """Leave the queue to a process of its own, for jobs that nobody waits for; harmless when there is one."""
+    launch.leave(KEEPER, str(ws.root), ws.root / QUEUE / "keeper.log")
+
+
+def wait(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None],
+    *,
+    offset: int = 0,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Job:
+    """Look after the queue until a job has ended, and return it as it is then.
+
+    Ctrl-C asks the job to stop, waits for that, and tells `on_event` by an event `stopping`; a second one kills its
+    worker, with an event `killing`. When `on_event` fails, the job is asked to stop too: nothing trains unseen.
+
+    Args:
+        on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
+        offset: in the events of the job's folder, from which on they are new.
+        on_interrupt: what the first Ctrl-C means: that the job is to be stopped, or left to itself.
+
+    Raises:
+        VizslaError: what the job failed with.
+        KeyboardInterrupt: it was stopped, and nothing is left of it; or its worker was killed.
+        Left: it was interrupted, and the job goes on.
+    """
+    heeded = 0
+    follower = _Follower(ws, job, on_event, offset)
+    with interruptions() as caught:
+        try:
+            while True:
+                if len(caught) > heeded:
+                    if heeded == 0 and caught[0] == signal.SIGINT and on_interrupt() == "leave":
+                        raise Left(job)
+                    stop(ws, job) if heeded == 0 else kill(ws, job)
+                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
+                    heeded += 1
+                job = follower.look()
+                if not job.live:
+                    break
+                time.sleep(POLL_S)
+        except Left:
+            keep(ws)
+            raise
+        except BaseException:
+            _stop_unseen(ws, job)
+            raise
+    if job.error is not None:
+        raise from_dict(job.error)
+    last = events.last(ws.folder(job.kind, job.thing) / work.EVENTS)
+    if job.state == "stopped" and (last is None or last["event"] != "stopped"):
+        raise KeyboardInterrupt
+    return job
+
+
+def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
+    """Tell `on_event` everything that happened in a job and happens until it has ended; the job is left alone.
+
+    What was undone by then is left out.
+
+    Raises:
+        VizslaError: nothing is left of it, for this reason.
+    """
+    follower = _Follower(ws, job, on_event, 0)
+    try:
+        while follower.look().live:
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        keep(ws)
+        raise
+    job = follower.job
+    if job.error is not None and not ws.is_finished(job.kind, job.thing):
+        raise from_dict(job.error)
+    return job
+
+
+class _Follower:
+    """Looks after the queue, and tells what happens in one of its jobs."""
+
+    def __init__(self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int) -> None:
+        self.job = job
+        self._ws = ws
+        self._on_event = on_event
+        self._folder = ws.folder(job.kind, job.thing)
+        self._offset = offset
+        self._told = ("", "", 0)
+        self._turned_at = 0.0
+
+    def look(self) -> Job:
+        """Take a turn when one is due, tell what is new, and return the job as it is now."""
+        self._read()  # the turn that ends a job may remove its events
+        self._turn()
+        self.job = job = self._ws.store.jobs.get(self.job.id)  # before the events, so that none is missed at the end
+        if (job.state, job.cause, job.attempt) != self._told:
+            self._told = (job.state, job.cause, job.attempt)
+            self._tell(job)
+        self._read()
+        return job
+
+    def _read(self) -> None:
+        new, self._offset = events.read(self._folder / work.EVENTS, self._offset)
+        for event in events.surviving(new):
+            self._on_event(event)
+
+    def _turn(self) -> None:
+        at_work = self.job.state == "queued" or files.lock_holder(self._folder) is not None
+        if at_work and time.monotonic() - self._turned_at < TURN_EVERY_S:
+            return
+        self._turned_at = time.monotonic()
+        try:
+            turn(self._ws)
+        except Exception:  # what holds up the queue is no reason to stop work that goes on
+            if files.lock_holder(self._folder) is None:
+                raise
+
+    def _tell(self, job: Job) -> None:
+        if job.state == "starting":
+            if job.attempt > 1:
+                again = next(c.cause for c in reversed(self._ws.store.jobs.history(job.id)) if c.state == "queued")
+                self._on_event({"event": "notice", "at": job.changed_at, "text": again})
+            self._on_event({"event": "starting", "at": job.changed_at})
+        elif job.state == "queued" and job.cause:
+            self._on_event({"event": "waiting", "at": job.changed_at, "text": job.cause})
+
+
+def _stop_unseen(ws: Workspace, job: Job) -> None:
+    with contextlib.suppress(DiskFull):
+        ws.store.jobs.ask_stop(job.id)
+    _signal(ws, job, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_PATIENCE_S
+    with contextlib.suppress(DiskFull):
+        while ws.store.jobs.get(job.id).live and time.monotonic() < deadline:
+            turn(ws)
+            time.sleep(POLL_S)

@@ -1,0 +1,21 @@
+"""How a job goes through the queue. Light, so that every face can draw its options from it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobSpec(BaseModel):
+    """How a job goes through the queue."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    priority: int = Field(0, ge=-100, le=100, description="A job of higher priority starts first.")
+    retries: int = Field(
+        3, ge=0, le=100, description="Times that work goes on by itself after its process was killed or lost."
+    )
+    gpu_memory: float | None = Field(
+        None,
+        gt=0,
+        description="GB of each GPU that the training needs; others may use the rest. Default: the whole GPU.",
+    )

@@ -1,0 +1,239 @@
+"""The queue's rows: what is wanted, in which state it is, and every state that it was in.
+
+A job changes its state only from the one that its reader saw: of two processes that would both start or end it, one
+finds that it comes too late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, get_args
+
+from sqlalchemy import Engine, Row, func, insert, select, update
+
+from vizsla.errors import Conflict, NotFound
+from vizsla.events import now
+from vizsla.ids import new_id
+from vizsla.store.tables import job, job_change, job_need
+
+Kind = Literal["dataset", "run", "model", "evaluation"]
+State = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped", "lost"]
+Failure = Literal["error", "memory", "disk", "killed", "lost", "defect", "parent"]
+
+LIVE: tuple[State, ...] = ("queued", "starting", "running", "stopping")
+"""The states of a job that has not come to its end."""
+
+
+class Job(NamedTuple):
+    """A piece of work in the queue."""
+
+    id: str
+    kind: Kind
+    """of the thing that it works on"""
+    thing: str
+    """id of that thing"""
+    name: str
+    """of the thing, when the job was made"""
+    owner: str
+    priority: int
+    """a higher one comes first"""
+    need: dict[str, Any]
+    """the devices that it needs, see `vizsla.jobs.schedule.Need`"""
+    retries: int
+    """times that it is started again after its worker was killed or lost"""
+    created_at: str
+    state: State
+    changed_at: str
+    cause: str
+    """why it is in this state, for people; "" where that goes without saying"""
+    attempt: int
+    """times that it was started"""
+    held: tuple[str, ...]
+    """the devices that it was given"""
+    stop_asked: bool
+    failure: Failure | None
+    error: dict[str, str] | None
+    """what it failed with, see `VizslaError.as_dict`"""
+
+    @property
+    def live(self) -> bool:
+        """Whether it has not come to its end."""
+        return self.state in LIVE
+
+
+class Change(NamedTuple):
+    """A state that a job came into."""
+
+    state: State
+    at: str
+    attempt: int
+    cause: str
+
+
+class Jobs:
+    """The queue in a database. Every method is one transaction."""
+
+    def __init__(self, engine: Engine, writer: Engine) -> None:
+        self._engine = engine
+        self._writer = writer
+
+    def add(
+        self,
+        kind: Kind,
+        thing: str,
+        name: str,
+        *,
+        owner: str,
+        need: dict[str, Any],
+        priority: int = 0,
+        retries: int = 0,
+        needed: Sequence[str] = (),
+    ) -> Job:
+        """Put work on a thing into the queue.
+
+        Args:
+            needed: ids of the jobs that have to be done before.
+
+        Raises:
+            Conflict: there is work on it in the queue already.
+        """
+        at = now()
+        made = Job(
+            new_id(),
+            kind,
+            thing,
+            name,
+            owner,
+            priority,
+            need,
+            retries,
+            created_at=at,
+            state="queued",
+            changed_at=at,
+            cause="",
+            attempt=0,
+            held=(),
+            stop_asked=False,
+            failure=None,
+            error=None,
+        )
+        with self._writer.begin() as connection:
+            same = select(job).where((job.c.thing == thing) & job.c.state.in_(LIVE))
+            if (other := connection.execute(same).first()) is not None:
+                raise Conflict(
+                    f"The {kind} {name!r} is {other.state} already.",
+                    remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {other.id}",
+                )
+            connection.execute(insert(job).values(made._asdict()))
+            connection.execute(insert(job_change).values(_change(made)))
+            if needed:
+                rows = [{"job_id": made.id, "needed_id": other} for other in dict.fromkeys(needed)]
+                connection.execute(insert(job_need), rows)
+        return made
+
+    def change(self, seen: Job, state: State, cause: str = "", **columns: Any) -> Job | None:
+        """Bring a job from the state in which it was seen into another; None when it is not in that state any more."""
+        changed = seen._replace(state=state, cause=cause, changed_at=now(), **columns)
+        values = changed._asdict() | {"stop_asked": job.c.stop_asked}  # asked at any time, by anybody
+        same = (job.c.id == seen.id) & (job.c.state == seen.state) & (job.c.attempt == seen.attempt)
+        with self._writer.begin() as connection:
+            if connection.execute(update(job).where(same).values(values)).rowcount == 0:
+                return None
+            connection.execute(insert(job_change).values(_change(changed)))
+        return changed
+
+    def explain(self, seen: Job, cause: str) -> None:
+        """Say why a job waits. That is no change of its state."""
+        same = (job.c.id == seen.id) & (job.c.state == seen.state)
+        with self._writer.begin() as connection:
+            connection.execute(update(job).where(same).values(cause=cause))
+
+    def ask_stop(self, id: str) -> None:
+        """Ask that a job be stopped. One that has come to its end stays as it is."""
+        with self._writer.begin() as connection:
+            connection.execute(update(job).where((job.c.id == id) & job.c.state.in_(LIVE)).values(stop_asked=True))
+
+    def get(self, id: str) -> Job:
+        """The job of this id."""
+        with self._engine.connect() as connection:
+            return _job(connection.execute(select(job).where(job.c.id == id)).one())
+
+    def find(self, reference: str) -> Job:
+        """The one job that `reference` means: an id or its beginning, or that of a thing by its name or id.
+
+        Of a thing it is the one that has not ended, else the newest.
+
+        Raises:
+            NotFound: there is none, or more than one is meant.
+        """
+        with self._engine.connect() as connection:
+            meant = (job.c.id == reference) | (job.c.thing == reference) | (job.c.name == reference)
+            live = job.c.state.in_(LIVE)
+            near = job.c.id.startswith(reference, autoescape=True)
+            newest = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(2)
+            # The first that finds something counts: of a thing by its name, work that goes on before what has ended.
+            rows = list(connection.execute(newest.where(meant & live)))
+            rows = rows or list(connection.execute(newest.where(meant).limit(1)))
+            rows = rows or (list(connection.execute(newest.where(near))) if reference else [])
+        if len(rows) == 1:
+            return _job(rows[0])
+        what = f"There is no job {reference!r}" if not rows else f"{reference!r} may mean more than one job"
+        raise NotFound(f"{what}.", remedy="`vizsla jobs list` shows them all.")
+
+    def live(self) -> list[Job]:
+        """The jobs that have not come to their end, oldest first."""
+        return self._some(job.c.state.in_(LIVE))
+
+    def live_of(self, thing: str) -> Job | None:
+        """The job that is to work, or works, on a thing."""
+        found = self._some((job.c.thing == thing) & job.c.state.in_(LIVE))
+        return found[0] if found else None
+
+    def newest(self, limit: int) -> list[Job]:
+        """The newest jobs, newest first."""
+        query = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        query = select(job.c.state, func.count()).group_by(job.c.state)
+        with self._engine.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def needed(self, id: str) -> list[Job]:
+        """The jobs that have to be done before this one."""
+        return self._some(job.c.id.in_(select(job_need.c.needed_id).where(job_need.c.job_id == id)))
+
+    def waiting_for(self, id: str) -> list[Job]:
+        """The queued jobs that wait for this one."""
+        dependents = select(job_need.c.job_id).where(job_need.c.needed_id == id)
+        return self._some(job.c.id.in_(dependents) & (job.c.state == "queued"))
+
+    def history(self, id: str) -> list[Change]:
+        """Every state that a job was in, oldest first."""
+        columns = [job_change.c[name] for name in Change._fields]
+        query = select(*columns).where(job_change.c.job_id == id).order_by(job_change.c.number)
+        with self._engine.connect() as connection:
+            return [Change(*row) for row in connection.execute(query)]
+
+    def _some(self, which: Any) -> list[Job]:
+        query = select(job).where(which).order_by(job.c.created_at, job.c.id)
+        with self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+
+def _change(made: Job) -> dict[str, Any]:
+    return {
+        "job_id": made.id,
+        "attempt": made.attempt,
+        "state": made.state,
+        "at": made.changed_at,
+        "cause": made.cause,
+    }
+
+
+def _job(row: Row[Any]) -> Job:
+    fields = row._asdict()
+    assert fields["state"] in get_args(State), fields
+    return Job(**fields | {"held": tuple(fields["held"])})

@@ -1,0 +1,77 @@
+"""The workspace: a root folder and its database. It has no verbs; they take it as their first argument."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from vizsla import files
+from vizsla.errors import Conflict
+from vizsla.store.jobs import Kind
+from vizsla.store.queries import Store
+
+# The file that makes a folder of each kind whole; it is written last.
+FINAL_FILE: dict[Kind, str] = {
+    "dataset": "dataset.json",
+    "run": "run.json",
+    "model": "model.json",
+    "evaluation": "report.json",
+}
+
+
+QUEUE = "queue"
+"""the folder whose lock is held by the process that looks after the queue at this moment"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything lies. Close it when done, or use it in a `with` statement."""
+
+    root: Path
+    store: Store
+    network_folders: tuple[Path, ...] = ()
+    """where the Python files lie that may be run as networks"""
+
+    def folder(self, kind: Kind, id: str) -> Path:
+        """The folder of a thing."""
+        return self.root / f"{kind}s" / id
+
+    def is_finished(self, kind: Kind, id: str) -> bool:
+        """Whether the folder of a thing is whole; a run's is from when it was accepted."""
+        return (self.folder(kind, id) / FINAL_FILE[kind]).exists()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def discard_unfinished(ws: Workspace, kind: Kind, id: str) -> bool:
+    """Remove a folder and its row unless it is finished, or is worked on, or will be; returns whether it did.
+
+    Looks and removes under the folder's lock, so that no work can be finished between the two.
+    """
+    if ws.store.jobs.live_of(id):
+        return False  # before the lock is touched: it tells who is at work
+    folder = ws.folder(kind, id)
+    lock = files.Lock(folder)
+    try:
+        lock.acquire(patience_s=0)
+    except (Conflict, FileNotFoundError):
+        return False
+    try:
+        if ws.is_finished(kind, id) or ws.store.jobs.live_of(id):
+            return False
+        ws.store.remove(id)
+        shutil.rmtree(folder, ignore_errors=True)
+    except Conflict:  # others are to be made from it; they go first
+        return False
+    finally:
+        lock.release()
+    return True

@@ -1,0 +1,1 @@
+"""The server: one REST interface over the verbs, for pages and programs."""

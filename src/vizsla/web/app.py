@@ -1,0 +1,109 @@
+"""The server's app: routes, errors, what it lets through, and the thread that looks after the queue."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from vizsla import files
+from vizsla.api import keeper
+from vizsla.store.workspace import Workspace
+from vizsla.web import metrics, problems
+from vizsla.web.routes import datasets, evaluations, jobs, machine, models, runs
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ()) -> FastAPI:
+    """The app of a server on a workspace, which also looks after its queue.
+
+    Args:
+        held: what `keeper.take` gave.
+        allowed: folders below which a request may name files to read.
+    """
+    app = FastAPI(
+        title="Vizsla",
+        version=version("vizsla"),
+        openapi_url="/api/v1/openapi.json",
+        # Its pages fetch their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+        responses=problems.PROBLEMS,
+    )
+    app.state.workspace = ws
+    app.state.held = held
+    app.state.allowed = tuple(folder.resolve() for folder in allowed)
+    app.state.requests = metrics.Requests()
+    problems.install(app)
+    app.middleware("http")(_guarded)
+    api = APIRouter(prefix="/api/v1")
+    for noun in (datasets, runs, evaluations, models, jobs, machine):
+        api.include_router(noun.router)
+    app.include_router(api)
+    app.add_api_route("/healthz", _alive, include_in_schema=False)
+    app.add_api_route("/readyz", _ready, include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False, response_class=PlainTextResponse)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Look after the queue in a thread; work that is under way outlives the server."""
+    wanted = threading.Event()
+    wanted.set()
+    thread = threading.Thread(
+        target=keeper.keep,
+        args=(app.state.workspace, app.state.held),
+        kwargs={"wanted": wanted.is_set},
+        name="keeper",
+    )
+    thread.start()
+    app.state.keeper = thread
+    try:
+        yield
+    finally:
+        wanted.clear()
+        thread.join()
+
+
+async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Refuse what a page of another site has a browser send, and count the rest.
+
+    A name that was made to point here (DNS rebinding) shows in the host, a form or script of elsewhere in the origin.
+    """
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    origin = request.headers.get("origin")
+    if host not in LOOPBACK:
+        return problems.answer(403, "forbidden", "This server answers to this machine only.", where="Host")
+    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+        return problems.answer(403, "forbidden", "The request comes from a page of another site.", where="Origin")
+    with request.app.state.requests.timed(request) as done:
+        response = await call_next(request)
+        done(response.status_code)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+async def _alive() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+def _ready(request: Request) -> Response:
+    """Ready when the database answers and the queue is looked after."""
+    request.app.state.workspace.store.jobs.newest(1)
+    if not request.app.state.keeper.is_alive():
+        return problems.answer(503, "not-ready", "Nobody looks after the queue.")
+    return JSONResponse({"status": "ready"})
+
+
+def _metrics(request: Request) -> Response:
+    return PlainTextResponse(metrics.text(request.app), media_type=metrics.MEDIA_TYPE)

@@ -1,0 +1,94 @@
+"""Errors as problem details (RFC 9457): what went wrong, where, and what to do instead."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from vizsla.errors import VizslaError
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS = {
+    "invalid-input": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "not-found": HTTPStatus.NOT_FOUND,
+    "conflict": HTTPStatus.CONFLICT,
+    "unavailable": HTTPStatus.CONFLICT,
+    "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
+}
+
+
+class WrongField(BaseModel):
+    """A field of the request that cannot be used."""
+
+    field: str = Field(description="where it is in the request, such as spec.epochs")
+    detail: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    type: str = Field(description="the kind of error, such as urn:vizsla:not-found")
+    title: str
+    status: int
+    detail: str = Field(description="what went wrong, as a sentence")
+    where: str = Field("", description="the file or the field")
+    remedy: str = Field("", description="what to do instead")
+    errors: list[WrongField] = []
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request was refused.", "model": Problem, "content": {MEDIA_TYPE: {}}},
+}
+"""what every route may answer, for the OpenAPI document"""
+
+
+def install(app: FastAPI) -> None:
+    """Let an app answer every error with a problem."""
+    app.add_exception_handler(VizslaError, _expected)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _defect)
+
+
+def answer(status: int, kind: str, detail: str, **fields: Any) -> JSONResponse:
+    """A problem as an answer."""
+    problem = Problem(
+        type=f"urn:vizsla:{kind}", title=HTTPStatus(status).phrase, status=status, detail=detail, **fields
+    )
+    return JSONResponse(problem.model_dump(mode="json"), status, media_type=MEDIA_TYPE)
+
+
+async def _expected(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, VizslaError)
+    status = STATUS.get(error.kind, HTTPStatus.INTERNAL_SERVER_ERROR)
+    return answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    wrong = [
+        WrongField(field=".".join(map(str, one["loc"][1:])) or str(one["loc"][0]), detail=one["msg"])
+        for one in error.errors()
+    ]
+    first = f"{wrong[0].field}: {wrong[0].detail}" if wrong else "The request cannot be read."
+    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", first, where=wrong[0].field, errors=wrong)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
+    response = answer(error.status_code, kind, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    # The traceback is in the server's log; an answer would show it to anybody.
+    return answer(500, "defect", "This is a defect of Vizsla; the server's log has the traceback.")

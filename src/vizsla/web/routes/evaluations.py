@@ -1,0 +1,61 @@
+"""`/api/v1/evaluations`: how good a run or a model is, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from vizsla.api import evaluations
+from vizsla.errors import VizslaError
+from vizsla.evaluation.report import Report
+from vizsla.store.queries import Entry
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, page
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+
+
+class NewEvaluation(Queued):
+    """A run or a model to evaluate."""
+
+    subject: str = Field(description="id or name of a run or a model")
+    split: Literal["train", "val", "test"] = "test"
+    checkpoint: str = Field("best", description="of a run: best, last or a step")
+    name: str | None = None
+
+
+@router.get("")
+def list_evaluations(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Report]:
+    """The reports of evaluations."""
+
+    def read(entry: Entry) -> Report | None:
+        try:
+            return evaluations.get(ws, entry.id)
+        except VizslaError:  # in the making, damaged, or deleted at this moment
+            return None
+
+    items, following = page(ws.store.all("evaluation"), read, limit=limit, after=after, order=order)
+    return Page(items=items, next=following)
+
+
+@router.post("", status_code=202)
+def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAnswer:
+    """Put an evaluation into the queue."""
+    job = evaluations.submit(
+        ws, body.subject, split=body.split, checkpoint=body.checkpoint, name=body.name, job=body.job
+    )
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobAnswer.model_validate(job)
+
+
+@router.get("/{reference}")
+def get_evaluation(ws: Ws, reference: str) -> Report:
+    """The report of an evaluation."""
+    return evaluations.get(ws, reference)
+
+
+@router.delete("/{reference}")
+def delete_evaluation(ws: Ws, reference: str) -> EntryAnswer:
+    """Delete an evaluation."""
+    return EntryAnswer.model_validate(evaluations.delete(ws, reference))

@@ -1,0 +1,56 @@
+"""`/api/v1/models`: folders with weights, a checked graph and a card."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from vizsla.api import models
+from vizsla.errors import VizslaError
+from vizsla.models.card import Card
+from vizsla.store.queries import Entry
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, page
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+class NewModel(Queued):
+    """A checkpoint to make a model of."""
+
+    run: str = Field(description="id or name of a run")
+    checkpoint: str = Field("best", description="best, last or a step")
+    name: str | None = None
+
+
+@router.get("")
+def list_models(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Card]:
+    """The cards of models."""
+
+    def read(entry: Entry) -> Card | None:
+        try:
+            return models.get(ws, entry.id)
+        except VizslaError:  # in the making, damaged, or deleted at this moment
+            return None
+
+    items, following = page(ws.store.all("model"), read, limit=limit, after=after, order=order)
+    return Page(items=items, next=following)
+
+
+@router.post("", status_code=202)
+def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
+    """Put the export of a run's checkpoint into the queue."""
+    job = models.submit(ws, body.run, name=body.name, checkpoint=body.checkpoint, job=body.job)
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobAnswer.model_validate(job)
+
+
+@router.get("/{reference}")
+def get_model(ws: Ws, reference: str) -> Card:
+    """The card of a model: figures, lineage, licence of its weights."""
+    return models.get(ws, reference)
+
+
+@router.delete("/{reference}")
+def delete_model(ws: Ws, reference: str) -> EntryAnswer:
+    """Delete a model; refused while evaluations were made from it."""
+    return EntryAnswer.model_validate(models.delete(ws, reference))

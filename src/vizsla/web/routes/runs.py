@@ -1,0 +1,152 @@
+"""`/api/v1/runs`: training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+
+from vizsla import events, work
+from vizsla.api import runs
+from vizsla.errors import InvalidInput, VizslaError
+from vizsla.store.jobs import Job
+from vizsla.store.queries import Entry
+from vizsla.training.run import State
+from vizsla.training.spec import TrainingSpec
+from vizsla.web.paths import require_allowed
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, NewName, Order, Page, Queued, RunAnswer, Ws, page
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+
+
+class NewRun(Queued):
+    """A training to begin."""
+
+    dataset: str = Field(description="id or name of a dataset, which may still be in the making")
+    spec: TrainingSpec = TrainingSpec()
+    name: str | None = None
+
+
+class Resumed(Queued):
+    """A training to go on with."""
+
+    device: str | None = None
+
+
+class Extended(Resumed):
+    """A training to make longer."""
+
+    epochs: int = Field(ge=1, le=100_000)
+
+
+class Cloned(Queued):
+    """A training to begin anew."""
+
+    spec: TrainingSpec | None = None
+    name: str | None = None
+
+
+class Events(Page[dict[str, Any]]):
+    """Some of what happened in a run."""
+
+
+@router.get("")
+def list_runs(
+    ws: Ws,
+    limit: Limit = 50,
+    after: After = None,
+    order: Order = "newest",
+    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
+) -> Page[RunAnswer]:
+    """The runs that have begun."""
+
+    def read(entry: Entry) -> RunAnswer | None:
+        if not ws.is_finished("run", entry.id):
+            return None
+        try:
+            found = RunAnswer.of(runs.get(ws, entry.id))
+        except VizslaError:  # damaged, or deleted at this moment
+            return None
+        return found if state in (None, found.progress.state) else None
+
+    items, following = page(ws.store.all("run"), read, limit=limit, after=after, order=order)
+    return Page(items=items, next=following)
+
+
+@router.post("", status_code=202)
+def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> JobAnswer:
+    """Put a training into the queue."""
+    require_allowed(request, body.spec.weights, where="spec.weights")
+    return _queued(runs.submit(ws, body.dataset, body.spec, name=body.name, job=body.job), response)
+
+
+@router.get("/{reference}")
+def get_run(ws: Ws, reference: str) -> RunAnswer:
+    """A run, and how far it has come."""
+    return RunAnswer.of(runs.get(ws, reference))
+
+
+@router.get("/{reference}/epochs")
+def get_epochs(ws: Ws, reference: str) -> list[dict[str, Any]]:
+    """What each epoch of a run came to."""
+    return runs.epochs(ws, reference)
+
+
+@router.get("/{reference}/events")
+def get_events(
+    ws: Ws,
+    reference: str,
+    after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
+) -> Events:
+    """What happened in a run since `after`. There is always a `next`: what happens later is found from there."""
+    path = ws.folder("run", ws.store.find(reference, "run").id) / work.EVENTS
+    if path.exists() and int(after) > path.stat().st_size:
+        raise InvalidInput(f"The events end before {after}.", where="after", remedy="Begin without it.")
+    lines, offset = events.read(path, int(after))
+    return Events(items=lines, next=str(offset))
+
+
+@router.post("/{reference}/stop", status_code=202)
+def stop_run(ws: Ws, reference: str) -> EntryAnswer:
+    """Ask a run to stop at a checkpoint, or take it out of the queue."""
+    return EntryAnswer.model_validate(runs.stop(ws, reference))
+
+
+@router.post("/{reference}/resume", status_code=202)
+def resume_run(ws: Ws, reference: str, response: Response, body: Resumed | None = None) -> JobAnswer:
+    """Go on with a run that was stopped, failed or lost, from its last checkpoint."""
+    body = body or Resumed()
+    return _queued(runs.submit_resume(ws, reference, device=body.device, job=body.job), response)
+
+
+@router.post("/{reference}/extend", status_code=202)
+def extend_run(ws: Ws, reference: str, body: Extended, response: Response) -> JobAnswer:
+    """Train a run that has ended for more epochs."""
+    return _queued(runs.submit_extend(ws, reference, body.epochs, device=body.device, job=body.job), response)
+
+
+@router.post("/{reference}/clone", status_code=202)
+def clone_run(ws: Ws, reference: str, request: Request, response: Response, body: Cloned | None = None) -> JobAnswer:
+    """Train anew on the dataset of a run, with its settings or others."""
+    body = body or Cloned()
+    if body.spec is not None:
+        require_allowed(request, body.spec.weights, where="spec.weights")
+    return _queued(runs.submit_clone(ws, reference, body.spec, name=body.name, job=body.job), response)
+
+
+@router.patch("/{reference}")
+def rename_run(ws: Ws, reference: str, body: NewName) -> RunAnswer:
+    """Give a run another name."""
+    return RunAnswer.of(runs.rename(ws, reference, body.name))
+
+
+@router.delete("/{reference}")
+def delete_run(ws: Ws, reference: str) -> EntryAnswer:
+    """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
+    return EntryAnswer.model_validate(runs.delete(ws, reference))
+
+
+def _queued(job: Job, response: Response) -> JobAnswer:
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobAnswer.model_validate(job)

@@ -1,0 +1,295 @@
+"""The queue with real work: who waits, what is killed and goes on, what is left alone, and what is stopped."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support import Cli, command, draw_shapes, environment
+
+import vizsla
+from vizsla import events, files
+from vizsla.api import datasets, jobs, runs
+from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
+from vizsla.jobs import queue
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.jobs import Job
+from vizsla.store.workspace import Workspace
+from vizsla.training.run import find_checkpoint
+
+pytestmark = pytest.mark.slow
+
+WAIT_S = 120
+TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
+LONG = TINY.model_copy(update={"epochs": 400, "checkpoint_every_s": 0.01})
+
+
+@pytest.fixture(scope="module")
+def pictures(ws: Workspace) -> Path:
+    return datasets.get(ws, "shapes").spec.source
+
+
+@pytest.fixture
+def cli(ws: Workspace) -> Cli:
+    return Cli(ws.root)
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(ws: Workspace) -> Iterator[None]:
+    """After each test the queue is empty, and nobody holds a device."""
+    yield
+    for job in ws.store.jobs.live():
+        queue.stop(ws, job)
+    _until(lambda: not any(job.live for job in jobs.list_all(ws)))
+    _until(lambda: jobs.keeper_of(ws) is None)
+
+
+def _until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+def _dataset(pictures: Path, **settings: object) -> vizsla.DatasetSpec:
+    return vizsla.DatasetSpec(**{"source": pictures, "width": 32, "height": 32, "val_percent": 20} | settings)  # type: ignore[arg-type]
+
+
+def _states(ws: Workspace, job: Job) -> list[str]:
+    return [change.state for change in ws.store.jobs.history(job.id)]
+
+
+def _worker(ws: Workspace, job: Job) -> int | None:
+    return files.lock_holder(ws.folder(job.kind, job.thing))
+
+
+def _reached(ws: Workspace, job: Job, step: int) -> Callable[[], bool]:
+    def check() -> bool:
+        queue.turn(ws)
+        lines, _ = events.read(ws.folder("run", job.thing) / "events.jsonl")
+        return any(line["event"] == "step" and line["step"] >= step for line in lines)
+
+    return check
+
+
+def test_a_training_waits_for_the_processor_and_says_so(ws: Workspace) -> None:
+    first = runs.submit(ws, "shapes", TINY, name="first")
+    second = runs.submit(ws, "shapes", TINY, name="second")
+    told: list[dict[str, Any]] = []
+    with pytest.raises(Conflict, match="has not begun"):
+        runs.get(ws, "second")
+    done = runs.finish(ws, second, told.append)
+    assert done.progress.state == "done"
+    assert {"event": "waiting", "text": "waits for cpu, held by run first"}.items() <= told[0].items()
+    for job in (first, second):  # whether somebody saw it running is a matter of chance
+        assert [state for state in _states(ws, job) if state != "running"] == ["queued", "starting", "done"]
+    ended = ws.store.jobs.history(first.id)[-1].at
+    assert ws.store.jobs.history(second.id)[1].at >= ended, "never two trainings on one processor"
+
+
+def test_a_higher_priority_starts_first(ws: Workspace) -> None:
+    busy = runs.submit(ws, "shapes", LONG, name="busy")
+    queue.turn(ws)
+    low = runs.submit(ws, "shapes", TINY, name="low")
+    high = runs.submit(ws, "shapes", TINY, name="high", job=JobSpec(priority=5))
+    jobs.stop(ws, busy.id)
+    runs.finish(ws, low)
+    assert ws.store.jobs.history(high.id)[1].at < ws.store.jobs.history(low.id)[1].at
+
+
+def test_a_killed_worker_goes_on_by_itself_to_the_same_weights(ws: Workspace) -> None:
+    spec = TINY.model_copy(update={"epochs": 12, "batch_size": 4, "checkpoint_every_s": 0.01, "shift": 2})
+    alone = runs.start(ws, "shapes", spec, name="alone")
+    job = runs.submit(ws, "shapes", spec, name="killed")
+    for step in (20, 120):
+        _until(_reached(ws, job, step))
+        worker = _worker(ws, job)
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        _until(lambda gone=worker: _worker(ws, job) != gone)
+    killed = runs.finish(ws, ws.store.jobs.get(job.id))
+    weights = [find_checkpoint(status.folder, "last").folder / "weights.safetensors" for status in (alone, killed)]
+    assert files.sha256(weights[0]) == files.sha256(weights[1])
+    history = ws.store.jobs.history(job.id)
+    assert [change.state for change in history].count("starting") == 3
+    causes = [change.cause for change in history if change.state == "queued" and change.attempt]
+    assert all("was killed by SIGKILL" in cause and "from its last checkpoint" in cause for cause in causes), causes
+    assert ws.store.jobs.get(job.id).attempt == 3
+
+
+def test_what_is_killed_too_often_has_failed(ws: Workspace) -> None:
+    job = runs.submit(ws, "shapes", LONG, name="doomed", job=JobSpec(retries=1))
+    for attempt in (1, 2):
+        worker = _until(lambda n=attempt: _turned(ws, job).attempt == n and _worker(ws, job))
+        os.kill(worker, signal.SIGKILL)
+    with pytest.raises(WorkerDied, match="killed by SIGKILL"):
+        runs.finish(ws, job)
+    ended = ws.store.jobs.get(job.id)
+    assert (ended.state, ended.failure, ended.attempt, ended.held) == ("failed", "killed", 2, ())
+
+
+def _turned(ws: Workspace, job: Job) -> Job:
+    queue.turn(ws)
+    return ws.store.jobs.get(job.id)
+
+
+def test_a_run_waits_for_its_dataset(ws: Workspace, pictures: Path) -> None:
+    building = datasets.submit(ws, "coming", _dataset(pictures))
+    run = runs.submit(ws, "coming", TINY)
+    queue.turn(ws)
+    assert ws.store.jobs.get(run.id).cause == "waits for the dataset coming"
+    assert runs.finish(ws, run).run.dataset.name == "coming"
+    assert _states(ws, building)[-1] == "done"
+
+
+def test_what_needs_a_dataset_that_fails_fails_with_its_reason(ws: Workspace, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "one", labels=("disc",))
+    building = datasets.submit(ws, "bad", _dataset(tmp_path / "one"))
+    run = runs.submit(ws, "bad", TINY, name="hopeless")
+    with pytest.raises(InvalidInput):
+        datasets.finish(ws, building)
+    ended = ws.store.jobs.get(run.id)
+    assert (ended.state, ended.failure) == ("failed", "parent")
+    assert ended.error is not None
+    assert "dataset 'bad', which it needs, was not made" in ended.error["what"]
+    assert ws.store.jobs.get(building.id).failure == "error"
+    for name, kind in (("bad", "dataset"), ("hopeless", "run")):
+        with pytest.raises(NotFound):
+            ws.store.find(name, kind)  # type: ignore[arg-type]
+    assert not ws.folder("run", run.thing).exists()
+    assert not ws.folder("dataset", building.thing).exists()
+
+
+def test_what_waits_is_stopped_at_once_and_leaves_nothing(ws: Workspace) -> None:
+    busy = runs.submit(ws, "shapes", LONG, name="in front")
+    waiting = runs.submit(ws, "shapes", TINY, name="unwanted")
+    queue.turn(ws)
+    with pytest.raises(Conflict, match="is in the queue"):
+        runs.delete(ws, "unwanted")
+    assert jobs.stop(ws, waiting.id).state == "stopped"
+    assert not ws.folder("run", waiting.thing).exists()
+    with pytest.raises(Conflict, match="has ended: it is stopped"):
+        jobs.stop(ws, waiting.id)
+    with pytest.raises(KeyboardInterrupt):
+        runs.finish(ws, waiting)
+    jobs.stop(ws, busy.id)
+
+
+def test_what_can_never_start_is_refused_and_leaves_nothing(ws: Workspace) -> None:
+    with pytest.raises(Unavailable, match=r"There is no GPU 0: 0 were found\."):
+        runs.submit(ws, "shapes", TINY.model_copy(update={"device": "cuda"}), name="no such")
+    with pytest.raises(NotFound):
+        ws.store.find("no such", "run")
+
+
+def test_detached_work_is_done_though_nobody_waits(ws: Workspace, cli: Cli, pictures: Path) -> None:
+    made = cli("dataset", "create", "detached", pictures, "--size", 32, "--detach", "--json").json
+    assert made["state"] in ("queued", "starting", "running", "done")
+    training = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--name", "by itself")
+    shown = cli("train", "detached", *training, "--detach")
+    assert "goes on by itself" in shown.err
+    _until(lambda: ws.store.jobs.find("by itself").state == "done")
+    assert runs.get(ws, "by itself").progress.state == "done"
+    _until(lambda: jobs.keeper_of(ws) is None)  # it ends when the queue is empty
+    listed = cli("jobs", "list")
+    assert "run by itself" in listed.out
+    history = cli("jobs", "show", "by itself", "--json").json["history"]
+    assert [change["state"] for change in history if change["state"] != "running"] == ["queued", "starting", "done"]
+
+
+def test_a_killed_command_leaves_its_training_and_another_takes_over(ws: Workspace, cli: Cli) -> None:
+    process = subprocess.Popen(
+        command("train", "shapes", "--net", "lenet", "--tune", "scratch", "--epochs", 60, "--name", "adopted"),
+        env=environment(ws.root),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    job = _until(lambda: next((job for job in ws.store.jobs.live() if job.name == "adopted"), None))
+    worker = _until(lambda: (pid := _worker(ws, job)) != process.pid and pid)
+    process.kill()
+    process.wait()
+    os.kill(worker, signal.SIGKILL)
+    cli("run", "follow", "adopted")
+    ended = ws.store.jobs.get(job.id)
+    assert (ended.state, ended.attempt) == ("done", 2)
+    causes = [change.cause for change in ws.store.jobs.history(job.id) if change.state == "queued" and change.attempt]
+    assert ["nobody knows how" in cause for cause in causes] == [True]
+
+
+def test_ctrl_c_at_a_terminal_asks_and_leaves_the_training_running(ws: Workspace) -> None:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        command("train", "shapes", "--net", "lenet", "--tune", "scratch", "--epochs", 100, "--name", "left"),
+        env=environment(ws.root) | {"TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    said: list[bytes] = []
+    threading.Thread(target=_listen, args=(controller, said), daemon=True).start()
+    job = _until(lambda: next((job for job in ws.store.jobs.live() if job.name == "left"), None))
+    _until(lambda: ws.store.jobs.get(job.id).state == "running")
+    process.send_signal(signal.SIGINT)
+    _until(lambda: b"eave it running?" in b"".join(said))
+    os.write(controller, b"l\n")
+    assert process.wait(WAIT_S) == 0
+    _until(lambda: ws.store.jobs.get(job.id).state == "done")
+    assert b"goes on by itself" in b"".join(said)
+
+
+def _listen(terminal: int, said: list[bytes]) -> None:
+    while True:
+        try:
+            said.append(os.read(terminal, 65536))
+        except OSError:  # the other side was closed
+            return
+
+
+def test_one_looks_after_the_queue_and_a_second_is_refused(ws: Workspace, cli: Cli) -> None:
+    keeper = subprocess.Popen(command("jobs", "keep"), env=environment(ws.root), stderr=subprocess.DEVNULL)
+    _until(lambda: jobs.keeper_of(ws) == keeper.pid)
+    refused = cli("jobs", "keep", status=1)
+    assert f"Process {keeper.pid} looks after this queue already" in refused.err
+    keeper.send_signal(signal.SIGTERM)
+    assert keeper.wait(WAIT_S) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_whatever_is_killed_every_job_is_done_exactly_once(ws: Workspace, pictures: Path, seed: int) -> None:
+    """Kills keepers and workers at random moments over real work; benchmarks/faults.py does so for longer."""
+    chance = random.Random(seed)
+    wanted = [
+        datasets.submit(ws, f"made-{seed}-{i}", _dataset(pictures, seed=i), job=JobSpec(retries=100)) for i in range(4)
+    ]
+    wanted.append(runs.submit(ws, f"made-{seed}-0", TINY, job=JobSpec(retries=100)))
+    for _ in range(8):
+        keeper = subprocess.Popen(command("jobs", "keep"), env=environment(ws.root), stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.5, 2.5))
+        workers = [pid for job in ws.store.jobs.live() if (pid := _worker(ws, job))]
+        for victim in [*(chance.sample(workers, 1) if workers else []), keeper.pid]:
+            if chance.random() < 0.8 or victim == keeper.pid:
+                os.kill(victim, signal.SIGKILL)
+        keeper.wait()
+    for job in wanted:
+        queue.wait(ws, job, runs.ignore_event)
+    for job in wanted:
+        states = _states(ws, job)
+        ended = ws.store.jobs.get(job.id)
+        assert (ended.state, ended.held) == ("done", ()), ended
+        assert states.count("done") == 1
+        assert states[-1] == "done"
+        assert states.count("starting") == ended.attempt
+        assert ws.is_finished(job.kind, job.thing)
+        assert _worker(ws, job) is None

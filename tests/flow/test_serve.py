@@ -1,0 +1,230 @@
+"""The server: every verb by REST as by Python, errors as problems, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.support import Cli, command, draw_shapes, environment
+
+from vizsla.api import datasets, jobs, runs
+from vizsla.store.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+
+WAIT_S = 120
+TINY = {"net": "lenet", "tune": "scratch", "epochs": 1, "batch_size": 32}
+LONG = TINY | {"epochs": 1000}
+
+
+class Server:
+    """`vizsla serve` in a process of its own."""
+
+    def __init__(self, ws: Workspace, *options: object) -> None:
+        self.process = subprocess.Popen(
+            command("serve", "--port", 0, *options), env=environment(ws.root), stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        said = ""
+        while not (found := re.search(r"(http://[^/]+)/api/v1\.", said)):
+            line = self.process.stderr.readline()
+            assert line, said
+            said += line
+        self.client = httpx.Client(base_url=found[1] + "/api/v1", timeout=60)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        self.client.close()
+        self.process.send_signal(number)
+        self.process.communicate(timeout=WAIT_S)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def server(ws: Workspace) -> Iterator[Server]:
+    started = Server(ws, "--allow", datasets.get(ws, "shapes").spec.source.parent)
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> httpx.Client:
+    return server.client
+
+
+@pytest.fixture
+def cli(ws: Workspace) -> Cli:
+    return Cli(ws.root)
+
+
+def _until(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def _done(client: httpx.Client, answer: httpx.Response) -> dict[str, Any]:
+    """Wait for the job of a 202."""
+    assert answer.status_code == 202, answer.text
+    place = answer.headers["Location"].removeprefix("/api/v1")
+    job = _until(lambda: (job := client.get(place).json())["state"] in ("done", "failed", "stopped", "lost") and job)
+    assert job["state"] == "done", job
+    found: dict[str, Any] = job
+    return found
+
+
+def _problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    assert (found["status"], found["type"]) == (status, f"urn:vizsla:{kind}")
+    assert found["detail"]
+    return found
+
+
+def test_the_whole_chain_by_rest(client: httpx.Client, ws: Workspace, cli: Cli) -> None:
+    source = str(datasets.get(ws, "shapes").spec.source)
+    spec = {"source": source, "width": 32, "height": 32, "val_percent": 20, "test_percent": 20}
+    _done(client, client.post("/datasets", json={"name": "posted", "spec": spec}))
+    made = _done(client, client.post("/runs", json={"dataset": "posted", "spec": TINY, "name": "posted"}))
+    run = client.get("/runs/posted").json()
+    assert run["run"]["id"] == made["thing"]
+    assert run["progress"]["state"] == "done"
+    _done(client, client.post("/evaluations", json={"subject": "posted", "split": "test", "name": "posted"}))
+    _done(client, client.post("/models", json={"run": "posted", "name": "posted"}))
+    # The same as by the command line, to the last field.
+    for noun in ("dataset", "evaluation", "model"):
+        assert client.get(f"/{noun}s/posted").json() == cli(noun, "show", "posted", "--json").json
+    shown = cli("run", "show", "posted", "--json").json
+    assert run == {name: shown[name] for name in run}
+    assert client.get("/runs/posted/epochs").json() == shown["epochs"]
+    assert [change["state"] for change in client.get("/jobs/" + made["id"]).json()["history"]][-1] == "done"
+    refused = _problem(client.delete("/datasets/posted"), 409, "conflict")
+    assert "in use by run posted" in refused["detail"]
+    for noun in ("models", "evaluations", "runs", "datasets"):
+        assert client.delete(f"/{noun}/posted").json()["name"] == "posted"
+        _problem(client.get(f"/{noun}/posted"), 404, "not-found")
+
+
+def test_lists_are_cut_into_pages(client: httpx.Client, ws: Workspace) -> None:
+    spec = runs.TrainingSpec(**TINY)
+    ids = [runs.start(ws, "shapes", spec, name=f"page {number}").run.id for number in range(3)]
+    seen: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        page = client.get("/runs", params={"limit": 2, "order": "oldest", **after}).json()
+        seen += [item["run"]["id"] for item in page["items"]]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert seen == [status.run.id for status in runs.list_all(ws)]
+    assert set(ids) <= set(seen)
+    newest = client.get("/runs", params={"limit": 1}).json()["items"]
+    assert newest[0]["run"]["id"] == seen[-1]
+    assert client.get("/runs", params={"state": "lost"}).json()["items"] == []
+    _problem(client.get("/runs", params={"after": "nothing"}), 422, "invalid-input")
+    _problem(client.get("/runs", params={"limit": 0}), 422, "invalid-input")
+
+
+def test_a_run_is_watched_stopped_resumed_and_extended(client: httpx.Client) -> None:
+    job = client.post("/runs", json={"dataset": "shapes", "spec": LONG, "name": "steered"}).json()
+    events: list[dict[str, Any]] = []
+    after = "0"
+    while not any(event["event"] == "step" for event in events):
+        page = client.get("/runs/steered/events", params={"after": after}).json()
+        events, after = events + page["items"], page["next"]
+    assert client.get("/devices").json()[0]["runs"][0]["name"] == "steered"
+    assert client.post("/runs/steered/stop").status_code == 202
+    _until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "stopped")
+    _problem(client.post("/runs/steered/stop"), 409, "conflict")
+    resumed = client.post("/runs/steered/resume").json()
+    _until(lambda: client.get("/runs/steered").json()["progress"]["state"] == "running")
+    client.post(f"/jobs/{resumed['id']}/stop")
+    _until(lambda: client.get(f"/jobs/{resumed['id']}").json()["state"] == "stopped")
+    assert client.patch("/runs/steered", json={"name": "renamed"}).json()["run"]["name"] == "renamed"
+    small = _done(client, client.post("/runs/renamed/clone", json={"spec": TINY, "name": "small"}))
+    longer = _done(client, client.post("/runs/small/extend", json={"epochs": 1}))
+    assert longer["thing"] == small["thing"]
+    assert client.get("/runs/small").json()["run"]["spec"]["epochs"] == 2
+
+
+def test_wrong_fields_are_named(client: httpx.Client) -> None:
+    wrong = _problem(client.post("/runs", json={"dataset": "shapes", "spec": {"epochs": 0}}), 422, "invalid-input")
+    assert [one["field"] for one in wrong["errors"]] == ["spec.epochs"]
+    unknown = _problem(client.post("/runs", json={"dataset": "shapes", "spek": {}}), 422, "invalid-input")
+    assert unknown["errors"][0]["field"] == "spek"
+    _problem(client.post("/runs", content=b"{", headers={"content-type": "application/json"}), 422, "invalid-input")
+    _problem(client.post("/runs", json={"dataset": "none"}), 404, "not-found")
+    _problem(client.post("/runs", json={"dataset": "shapes", "spec": TINY | {"device": "cuda"}}), 409, "unavailable")
+    _problem(client.get("/nothing"), 404, "not-found")
+    _problem(client.put("/runs"), 405, "method-not-allowed")
+    _problem(client.get("/runs/shapes"), 404, "not-found")
+
+
+def test_files_are_read_only_where_it_was_allowed(client: httpx.Client, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "elsewhere", num=4)
+    for source in (tmp_path / "elsewhere", tmp_path / "none", Path("/etc")):
+        spec = {"source": str(source), "width": 32, "height": 32}
+        found = _problem(client.post("/datasets", json={"name": "x", "spec": spec}), 422, "invalid-input")
+        assert (found["where"], found["detail"]) == ("spec.source", "The server may not read files there.")
+    body = {"dataset": "shapes", "spec": TINY | {"tune": "full", "weights": "/etc/passwd"}}
+    assert _problem(client.post("/runs", json=body), 422, "invalid-input")["where"] == "spec.weights"
+
+
+def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
+    own = str(client.base_url).removesuffix("/api/v1/")
+    assert client.get("/runs", headers={"Origin": own}).status_code == 200
+    _problem(client.post("/runs/x/stop", headers={"Origin": "https://evil.example"}), 403, "forbidden")
+    _problem(client.get("/runs", headers={"Host": "evil.example"}), 403, "forbidden")
+
+
+def test_health_metrics_and_the_description(client: httpx.Client, server: Server) -> None:
+    root = str(client.base_url).removesuffix("/api/v1/")
+    assert httpx.get(f"{root}/healthz").json() == {"status": "alive"}
+    assert httpx.get(f"{root}/readyz").json() == {"status": "ready"}
+    figures = httpx.get(f"{root}/metrics").text
+    assert re.search(r'vizsla_jobs\{state="done"\} [1-9]', figures)
+    assert 'vizsla_request_seconds_count{method="GET",route="/api/v1/runs/{reference}",status="200"}' in figures
+    described = client.get("/openapi.json").json()
+    assert {"/api/v1/runs", "/api/v1/jobs/{reference}/stop"} <= described["paths"].keys()
+
+
+def test_only_this_machine_is_served(cli: Cli) -> None:
+    refused = cli("serve", "--host", "0.0.0.0", status=1)
+    assert "there are no accounts yet" in refused.err
+
+
+def test_a_second_server_is_refused(server: Server, cli: Cli) -> None:
+    assert f"Process {server.process.pid} looks after this queue already" in cli("serve", "--port", 0, status=1).err
+
+
+def test_training_outlives_its_server_and_the_next_one_takes_it_over(
+    ws: Workspace, server: Server, tmp_path: Path
+) -> None:
+    """In a workspace of its own: the module's server goes on."""
+    import vizsla
+
+    with vizsla.open(tmp_path / "workspace") as own:
+        datasets.create(own, "shapes", datasets.get(ws, "shapes").spec)
+        first = Server(own)
+        job = first.client.post("/runs", json={"dataset": "shapes", "spec": TINY | {"epochs": 30}, "name": "r"}).json()
+        _until(lambda: first.client.get(f"/jobs/{job['id']}").json()["state"] == "running")
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+        status = runs.get(own, "r")
+        assert status.progress.state == "running"
+        second = Server(own)
+        os.kill(status.progress.worker or 0, signal.SIGKILL)
+        ended = _until(lambda: (job_now := own.store.jobs.get(job["id"])).state == "done" and job_now)
+        assert ended.attempt == 2
+        assert runs.get(own, "r").progress.state == "done"
+        assert second.stop(signal.SIGTERM) == 0
+        assert jobs.keeper_of(own) is None
