@@ -41,7 +41,7 @@ from vizsla.store.jobs import Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
-PATIENT = JobSpec(retries=1000)
+PATIENT = JobSpec(retries=100)
 TRAINING = TrainingSpec(net="lenet", tune="scratch", epochs=3, batch_size=16, crop=28, checkpoint_every_s=0.2)
 FOLLOWS = {
     "queued": {"starting", "stopped", "failed"},

@@ -77,12 +77,18 @@ class EventLog:
         self.close()
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
-    """The whole events from byte `offset` on, and the offset to go on from. A missing file holds no events."""
+def read(path: Path, offset: int = 0, *, at_least: int = -1) -> tuple[list[Event], int]:
+    """The whole events from byte `offset` on, and the offset to go on from. A missing file holds no events.
+
+    Args:
+        at_least: bytes after which no further event is begun; -1 for all there are.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            data = file.read()
+            data = file.read(at_least)
+            if at_least >= 0 and not data.endswith(b"\n"):
+                data += file.readline()
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1

@@ -193,7 +193,7 @@ def test_health_metrics_and_the_description(client: httpx.Client, server: Server
     assert httpx.get(f"{root}/readyz").json() == {"status": "ready"}
     figures = httpx.get(f"{root}/metrics").text
     assert re.search(r'vizsla_jobs\{state="done"\} [1-9]', figures)
-    assert 'vizsla_request_seconds_count{method="GET",route="/api/v1/runs/{reference}",status="200"}' in figures
+    assert 'vizsla_request_seconds_count{method="GET",route="/runs/{reference}",status="200"}' in figures
     described = client.get("/openapi.json").json()
     assert {"/api/v1/runs", "/api/v1/jobs/{reference}/stop"} <= described["paths"].keys()
 

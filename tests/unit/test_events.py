@@ -79,3 +79,20 @@ def test_no_log_has_no_last_event(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_clearly() -> None:
     with pytest.raises(DiskFull), events.EventLog(Path("/dev/full")) as log:
         log.write("step", text="x" * 100)
+
+
+def test_a_part_of_a_long_log_ends_with_a_whole_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with events.EventLog(path) as log:
+        for number in range(100):
+            log.write("step", step=number)
+    seen, offset, parts = [], 0, 0
+    while True:
+        some, offset = events.read(path, offset, at_least=500)
+        if not some:
+            break
+        seen += [line["step"] for line in some]
+        parts += 1
+    assert seen == list(range(100))
+    assert 8 < parts < 15
+    assert offset == path.stat().st_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,11 @@ def serve(
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 5000,
     allow: Annotated[
         tuple[Path, ...],
-        Parameter(help="Folder below which requests may name pictures and weights. May be given more than once."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Folder below which requests may name pictures and weights. May be given more than once.",
+        ),
     ] = (),
     common: Common = Common(),
 ) -> None:
@@ -53,4 +58,5 @@ def serve(
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{sockets[0].getsockname()[1]}/api/v1"
         err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
-        server.run(sockets=sockets)
+        with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
+            server.run(sockets=sockets)

@@ -44,7 +44,7 @@ class Requests:
             yield done
         finally:
             # The pattern of the route, not its path: one series for all runs.
-            route = getattr(request.scope.get("route"), "path", "none")
+            route = getattr(request.scope.get("route"), "path", "none").removeprefix("/api/v1")
             self._seconds.labels(request.method, route, status).observe(time.perf_counter() - began)
 
 

@@ -18,6 +18,7 @@ from vizsla.web.paths import require_allowed
 from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, NewName, Order, Page, Queued, RunAnswer, Ws, page
 
 router = APIRouter(prefix="/runs", tags=["runs"])
+PAGE_BYTES = 1_000_000
 
 
 class NewRun(Queued):
@@ -99,11 +100,12 @@ def get_events(
     reference: str,
     after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
 ) -> Events:
-    """What happened in a run since `after`. There is always a `next`: what happens later is found from there."""
+    """What happened in a run since `after`, a megabyte at a time. There is always a `next`, also at the end of the
+    events: what happens later is found from there."""
     path = ws.folder("run", ws.store.find(reference, "run").id) / work.EVENTS
     if path.exists() and int(after) > path.stat().st_size:
         raise InvalidInput(f"The events end before {after}.", where="after", remedy="Begin without it.")
-    lines, offset = events.read(path, int(after))
+    lines, offset = events.read(path, int(after), at_least=PAGE_BYTES)
     return Events(items=lines, next=str(offset))
 
 
