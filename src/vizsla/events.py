@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vizsla import files
+from vizsla.errors import InvalidInput
 
 Event = dict[str, Any]
 
@@ -92,7 +93,29 @@ def read(path: Path, offset: int = 0, *, at_least: int = -1) -> tuple[list[Event
     except FileNotFoundError:
         return [], offset
     end = data.rfind(b"\n") + 1
-    return [json.loads(line) for line in data[:end].splitlines() if line.strip()], offset + end
+    return [_parsed(line, path) for line in data[:end].splitlines() if line.strip()], offset + end
+
+
+def is_place(path: Path, offset: int) -> bool:
+    """Whether an event begins, or is going to begin, at byte `offset`."""
+    if offset == 0:
+        return True
+    try:
+        with path.open("rb") as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
+    except FileNotFoundError:
+        return False
+
+
+def _parsed(line: bytes, path: Path) -> Event:
+    try:
+        event = json.loads(line)
+        if isinstance(event, dict) and isinstance(event["event"], str):
+            return event
+    except (ValueError, KeyError):
+        pass
+    raise InvalidInput(f"A line is no event: {line[:80]!r}.", where=str(path), remedy="The file was damaged.")
 
 
 def _end_of_last_line(path: Path) -> int:
@@ -151,5 +174,5 @@ def backwards(path: Path, chunk_bytes: int = 65536) -> Iterator[Event]:
             rest = lines[0]
             for line in reversed(lines[1:] if start else lines):
                 if line.strip():
-                    yield json.loads(line)
+                    yield _parsed(line, path)
             end = start

@@ -20,7 +20,7 @@ import vizsla
 from vizsla import events, files
 from vizsla.api import datasets, jobs, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
-from vizsla.jobs import queue
+from vizsla.jobs import follow, queue
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.jobs import Job
 from vizsla.store.workspace import Workspace
@@ -283,7 +283,7 @@ def test_whatever_is_killed_every_job_is_done_exactly_once(ws: Workspace, pictur
                 os.kill(victim, signal.SIGKILL)
         keeper.wait()
     for job in wanted:
-        queue.wait(ws, job, runs.ignore_event)
+        follow.wait(ws, job, runs.ignore_event)
     for job in wanted:
         states = _states(ws, job)
         ended = ws.store.jobs.get(job.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import httpx
 import pytest
 from tests.support import Cli, command, draw_shapes, environment
 
+from vizsla import events
 from vizsla.api import datasets, jobs, runs
 from vizsla.store.workspace import Workspace
 
@@ -86,7 +88,7 @@ def _problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
-    assert (found["status"], found["type"]) == (status, f"urn:vizsla:{kind}")
+    assert (found["status"], found["kind"]) == (status, kind)
     assert found["detail"]
     return found
 
@@ -106,7 +108,6 @@ def test_the_whole_chain_by_rest(client: httpx.Client, ws: Workspace, cli: Cli) 
         assert client.get(f"/{noun}s/posted").json() == cli(noun, "show", "posted", "--json").json
     shown = cli("run", "show", "posted", "--json").json
     assert run == {name: shown[name] for name in run}
-    assert client.get("/runs/posted/epochs").json() == shown["epochs"]
     assert [change["state"] for change in client.get("/jobs/" + made["id"]).json()["history"]][-1] == "done"
     refused = _problem(client.delete("/datasets/posted"), 409, "conflict")
     assert "in use by run posted" in refused["detail"]
@@ -133,16 +134,50 @@ def test_lists_are_cut_into_pages(client: httpx.Client, ws: Workspace) -> None:
     assert client.get("/runs", params={"state": "lost"}).json()["items"] == []
     _problem(client.get("/runs", params={"after": "nothing"}), 422, "invalid-input")
     _problem(client.get("/runs", params={"limit": 0}), 422, "invalid-input")
+    # What a page ended with may be deleted before the next one is asked for.
+    page = client.get("/runs", params={"limit": 2}).json()
+    for item in page["items"]:
+        assert client.delete(f"/runs/{item['run']['id']}").status_code == 200
+    rest = client.get("/runs", params={"after": page["next"]}).json()["items"]
+    assert [item["run"]["id"] for item in rest] == seen[-3::-1]
+
+
+def test_jobs_are_listed_in_pages_too(client: httpx.Client, ws: Workspace) -> None:
+    runs.start(ws, "shapes", runs.TrainingSpec(**TINY))
+    seen: list[str] = []
+    page = {"next": ""}
+    while page["next"] is not None:
+        after = {"after": page["next"]} if page["next"] else {}
+        page = client.get("/jobs", params={"limit": 1, "order": "oldest", **after}).json()
+        seen += [job["id"] for job in page["items"]]  # type: ignore[index]
+    assert seen == [job.id for job in ws.store.jobs.newest(1000)][::-1]
+    ended = client.get("/jobs", params={"state": "done"}).json()["items"]
+    assert {job["state"] for job in ended} == {"done"}
+    assert client.get("/jobs", params={"state": "lost"}).json()["items"] == []
+
+
+def test_only_whole_names_are_meant(client: httpx.Client, ws: Workspace) -> None:
+    run = runs.start(ws, "shapes", runs.TrainingSpec(**TINY), name="exp-10").run
+    for beginning in ("exp-1", run.id[:-1]):
+        _problem(client.delete(f"/runs/{beginning}"), 404, "not-found")
+    assert client.get("/runs/exp-10").json()["run"]["id"] == run.id
 
 
 def test_a_run_is_watched_stopped_resumed_and_extended(client: httpx.Client) -> None:
     job = client.post("/runs", json={"dataset": "shapes", "spec": LONG, "name": "steered"}).json()
-    events: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
     after = "0"
-    while not any(event["event"] == "step" for event in events):
+
+    def trains() -> bool:
+        nonlocal after
         page = client.get("/runs/steered/events", params={"after": after}).json()
-        events, after = events + page["items"], page["next"]
-    assert client.get("/devices").json()[0]["runs"][0]["name"] == "steered"
+        told.extend(page["items"])
+        after = page["next"]
+        return any(event["event"] == "step" for event in told)
+
+    _until(trains)
+    _problem(client.get("/runs/steered/events", params={"after": int(after) - 1}), 422, "invalid-input")
+    assert [run["name"] for held in client.get("/devices").json() for run in held["runs"]] == ["steered"]
     assert client.post("/runs/steered/stop").status_code == 202
     _until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "stopped")
     _problem(client.post("/runs/steered/stop"), 409, "conflict")
@@ -152,6 +187,8 @@ def test_a_run_is_watched_stopped_resumed_and_extended(client: httpx.Client) -> 
     _until(lambda: client.get(f"/jobs/{resumed['id']}").json()["state"] == "stopped")
     assert client.patch("/runs/steered", json={"name": "renamed"}).json()["run"]["name"] == "renamed"
     small = _done(client, client.post("/runs/renamed/clone", json={"spec": TINY, "name": "small"}))
+    refused = client.post("/runs/small/extend", json={"epochs": 5, "device": "cuda:9"})
+    _problem(refused, 409, "unavailable")
     longer = _done(client, client.post("/runs/small/extend", json={"epochs": 1}))
     assert longer["thing"] == small["thing"]
     assert client.get("/runs/small").json()["run"]["spec"]["epochs"] == 2
@@ -165,42 +202,74 @@ def test_wrong_fields_are_named(client: httpx.Client) -> None:
     _problem(client.post("/runs", content=b"{", headers={"content-type": "application/json"}), 422, "invalid-input")
     _problem(client.post("/runs", json={"dataset": "none"}), 404, "not-found")
     _problem(client.post("/runs", json={"dataset": "shapes", "spec": TINY | {"device": "cuda"}}), 409, "unavailable")
+    for odd in ("\ud800", "a\0b"):
+        body = {"dataset": "shapes", "spec": TINY, "name": odd}
+        answer = client.post("/runs", content=json.dumps(body), headers={"content-type": "application/json"})
+        _problem(answer, 422, "invalid-input")
+    _problem(client.post("/runs", json={"dataset": "x" * 2_000_000}), 413, "too-large")
+    _problem(client.post("/models", json={"run": "shapes", "checkpoint": "²"}), 404, "not-found")
     _problem(client.get("/nothing"), 404, "not-found")
     _problem(client.put("/runs"), 405, "method-not-allowed")
     _problem(client.get("/runs/shapes"), 404, "not-found")
 
 
-def test_files_are_read_only_where_it_was_allowed(client: httpx.Client, tmp_path: Path) -> None:
-    draw_shapes(tmp_path / "elsewhere", num=4)
-    for source in (tmp_path / "elsewhere", tmp_path / "none", Path("/etc")):
-        spec = {"source": str(source), "width": 32, "height": 32}
-        found = _problem(client.post("/datasets", json={"name": "x", "spec": spec}), 422, "invalid-input")
-        assert (found["where"], found["detail"]) == ("spec.source", "The server may not read files there.")
-    body = {"dataset": "shapes", "spec": TINY | {"tune": "full", "weights": "/etc/passwd"}}
-    assert _problem(client.post("/runs", json=body), 422, "invalid-input")["where"] == "spec.weights"
+def test_files_are_read_only_where_it_was_allowed(client: httpx.Client, ws: Workspace, tmp_path: Path) -> None:
+    there = datasets.get(ws, "shapes").spec.source
+    elsewhere = draw_shapes(tmp_path / "elsewhere", num=4)
+    (there.parent / "link").symlink_to(elsewhere)
+    (there.parent / "loop").symlink_to(there.parent / "loop")
+    refused = (
+        elsewhere,
+        tmp_path / "none",
+        "/etc",
+        there.parent / "link",
+        there / "../../..",
+        "relative",
+        "~",
+        "/a\0b",
+    )
+    for path in (*refused, there.parent / "loop", "~nobody-of-this-name/x"):
+        for field in ("source", "val_folder", "test_folder"):
+            spec = {"source": str(there), "width": 32, "height": 32} | {field: str(path)}
+            found = _problem(client.post("/datasets", json={"name": "x", "spec": spec}), 422, "invalid-input")
+            assert "may not read files there" in found["detail"] or "no such home" in found["detail"], (path, found)
+    for weights in ("/etc/passwd", "~/x.pth", "~root/x.pth", "x.pth", "a\0b"):
+        body = {"dataset": "shapes", "spec": TINY | {"tune": "full", "weights": weights}}
+        found = _problem(client.post("/runs", json=body), 422, "invalid-input")
+        assert (found["where"], found["detail"]) == ("spec.weights", "The server may not read files there.")
 
 
 def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
     own = str(client.base_url).removesuffix("/api/v1/")
     assert client.get("/runs", headers={"Origin": own}).status_code == 200
     _problem(client.post("/runs/x/stop", headers={"Origin": "https://evil.example"}), 403, "forbidden")
-    _problem(client.get("/runs", headers={"Host": "evil.example"}), 403, "forbidden")
+    _problem(client.get("/runs", headers={"Sec-Fetch-Site": "cross-site"}), 403, "forbidden")
+    for host in ("evil.example", "["):
+        _problem(client.get("/runs", headers={"Host": host}), 403, "forbidden")
+    _problem(client.get("/runs", headers={"Origin": "http://["}), 403, "forbidden")
 
 
 def test_health_metrics_and_the_description(client: httpx.Client, server: Server) -> None:
     root = str(client.base_url).removesuffix("/api/v1/")
+    client.get("/datasets/shapes")
     assert httpx.get(f"{root}/healthz").json() == {"status": "alive"}
     assert httpx.get(f"{root}/readyz").json() == {"status": "ready"}
     figures = httpx.get(f"{root}/metrics").text
     assert re.search(r'vizsla_jobs\{state="done"\} [1-9]', figures)
-    assert 'vizsla_request_seconds_count{method="GET",route="/runs/{reference}",status="200"}' in figures
+    assert 'vizsla_request_seconds_count{method="GET",route="/datasets/{reference}",status="200"}' in figures
     described = client.get("/openapi.json").json()
-    assert {"/api/v1/runs", "/api/v1/jobs/{reference}/stop"} <= described["paths"].keys()
+    assert {"/api/v1/runs", "/api/v1/jobs/{id}/stop"} <= described["paths"].keys()
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    for operations in described["paths"].values():
+        for operation in operations.values():
+            assert operation["responses"].keys() & {"4XX", "5XX", "422"} == {"4XX", "5XX"}
+            assert operation["responses"]["4XX"]["content"] == {"application/problem+json": schema}
 
 
 def test_only_this_machine_is_served(cli: Cli) -> None:
     refused = cli("serve", "--host", "0.0.0.0", status=1)
     assert "there are no accounts yet" in refused.err
+    assert "There is no port 70000" in cli("serve", "--port", 70000, status=1).err
 
 
 def test_a_second_server_is_refused(server: Server, cli: Cli) -> None:
@@ -216,15 +285,17 @@ def test_training_outlives_its_server_and_the_next_one_takes_it_over(
     with vizsla.open(tmp_path / "workspace") as own:
         datasets.create(own, "shapes", datasets.get(ws, "shapes").spec)
         first = Server(own)
-        job = first.client.post("/runs", json={"dataset": "shapes", "spec": TINY | {"epochs": 30}, "name": "r"}).json()
-        _until(lambda: first.client.get(f"/jobs/{job['id']}").json()["state"] == "running")
+        body = {"dataset": "shapes", "spec": TINY | {"epochs": 300, "checkpoint_every_s": 0.1}, "name": "r"}
+        job = first.client.post("/runs", json=body).json()
+        log = own.folder("run", job["thing"]) / "events.jsonl"
+        _until(lambda: any(event["event"] == "step" for event in events.read(log)[0]))
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
-        status = runs.get(own, "r")
-        assert status.progress.state == "running"
+        worker = runs.get(own, "r").progress.worker
+        assert worker is not None, "it goes on without a server"
+        os.kill(worker, signal.SIGKILL)
         second = Server(own)
-        os.kill(status.progress.worker or 0, signal.SIGKILL)
-        ended = _until(lambda: (job_now := own.store.jobs.get(job["id"])).state == "done" and job_now)
-        assert ended.attempt == 2
-        assert runs.get(own, "r").progress.state == "done"
+        _until(lambda: own.store.jobs.get(job["id"]).attempt == 2)
+        second.client.post("/runs/r/stop")
+        _until(lambda: own.store.jobs.get(job["id"]).state == "stopped")
         assert second.stop(signal.SIGTERM) == 0
         assert jobs.keeper_of(own) is None

@@ -10,9 +10,9 @@ from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import Dataset, open_dataset
 from vizsla.datasets.spec import DatasetSpec, Request
 from vizsla.events import Event
-from vizsla.jobs import queue
+from vizsla.jobs import follow, queue
+from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.queue import OnInterrupt
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
@@ -57,7 +57,7 @@ def finish(
     on_interrupt: OnInterrupt = lambda: "stop",
 ) -> Dataset:
     """Wait for the end of a building that was put into the queue; see `runs.finish`."""
-    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 

@@ -12,9 +12,9 @@ from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import split_arrays
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event
-from vizsla.jobs import queue
+from vizsla.jobs import follow, queue
+from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.queue import OnInterrupt
 from vizsla.jobs.spec import JobSpec
 from vizsla.models.card import open_model
 from vizsla.store.jobs import Job
@@ -64,7 +64,7 @@ def finish(
     on_interrupt: OnInterrupt = lambda: "stop",
 ) -> Report:
     """Wait for the end of an evaluation that was put into the queue; see `runs.finish`."""
-    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 

@@ -45,8 +45,14 @@ def take(ws: Workspace) -> files.Lock:
     return lock
 
 
-def keep(ws: Workspace, lock: files.Lock, *, wanted: Callable[[], bool]) -> None:
-    """Look after the queue as long as `wanted()`, and let go of `lock`, which `take` gave."""
+def keep(
+    ws: Workspace, lock: files.Lock, *, wanted: Callable[[], bool], on_turn: Callable[[], None] = lambda: None
+) -> None:
+    """Look after the queue as long as `wanted()`, and let go of `lock`, which `take` gave.
+
+    Args:
+        on_turn: called after each turn that went well.
+    """
     told = ""
     try:
         while True:
@@ -55,6 +61,7 @@ def keep(ws: Workspace, lock: files.Lock, *, wanted: Callable[[], bool]) -> None
                 if not wanted():
                     break
                 queue.turn(ws)
+                on_turn()
             except Exception as error:
                 with contextlib.suppress(OSError):
                     if told != (told := repr(error)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla import files, records, work
+from vizsla.errors import VizslaError
 from vizsla.jobs import launch
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
@@ -67,7 +69,10 @@ def held(ws: Workspace) -> list[Held]:
         worker = files.lock_holder(folder)
         if worker is None or not (folder / FINAL_FILE["run"]).exists():
             continue  # one that gets ready holds no device yet
-        for name in _devices(folder):
+        names: set[str] = set()
+        with contextlib.suppress(VizslaError):  # damaged, or deleted at this moment
+            names = _devices(folder)
+        for name in names:
             at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
     ours = {holder.worker for holders in at_work.values() for holder in holders}
     found = []

@@ -10,9 +10,9 @@ from vizsla.api import evaluations, workspace
 from vizsla.api.runs import ignore_event
 from vizsla.errors import InvalidInput
 from vizsla.events import Event
-from vizsla.jobs import queue
+from vizsla.jobs import follow, queue
+from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.queue import OnInterrupt
 from vizsla.jobs.spec import JobSpec
 from vizsla.models.card import Card, Request, open_model
 from vizsla.models.predictor import Prediction, Predictor
@@ -51,7 +51,7 @@ def finish(
     on_interrupt: OnInterrupt = lambda: "stop",
 ) -> Card:
     """Wait for the end of an export that was put into the queue; see `runs.finish`."""
-    queue.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 

@@ -16,10 +16,12 @@ from vizsla import files, records, work
 from vizsla.api import workspace
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.events import Event, now
+from vizsla.jobs import follow as following
 from vizsla.jobs import launch, queue
 from vizsla.jobs.devices import capacity, need_of
+from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.queue import OnInterrupt
+from vizsla.jobs.schedule import Need
 from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
 from vizsla.store.jobs import Job
@@ -87,6 +89,8 @@ def submit(
 def _submit(
     ws: Workspace, dataset: str, spec: TrainingSpec, *, name: str | None, own_network: Path | None, job: JobSpec
 ) -> Job:
+    if spec.weights != "auto":  # the worker may be started in another folder
+        spec = spec.model_copy(update={"weights": str(Path(spec.weights).expanduser().absolute())})
     parent = ws.store.find(dataset, "dataset")
     building = ws.store.jobs.live_of(parent.id)
     dataset_folder = ws.folder("dataset", parent.id) if building else _finished_dataset(ws, parent.id)
@@ -124,7 +128,7 @@ def finish(
     """
     new = job.state == "queued" or ws.is_finished("run", job.thing)
     offset = _events_size(ws, job) if new else 0
-    queue.wait(ws, job, on_event, offset=offset, on_interrupt=on_interrupt)
+    following.wait(ws, job, on_event, offset=offset, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 
@@ -237,7 +241,7 @@ def submit_resume(ws: Workspace, reference: str, *, device: str | None = None, j
         if run.progress(folder).state == "done":
             remedy = f"Train it for longer with `vizsla run extend {shlex.quote(entry.name)} --epochs N`."
             raise Conflict(f"The run {entry.name!r} is done.", remedy=remedy)
-        return _submit_again(ws, entry, device, job)
+        return _submit_again(ws, entry, device, _need_again(ws, entry, device, job), job)
 
 
 def extend(
@@ -279,8 +283,9 @@ def submit_extend(
     with files.Lock(folder):
         if waiting := ws.store.jobs.live_of(entry.id):
             raise Conflict(f"The run {entry.name!r} is {waiting.state} already.", remedy="Wait until it has ended.")
+        need = _need_again(ws, entry, device, job)
         run.extend(folder, epochs)
-        return _submit_again(ws, entry, device, job)
+        return _submit_again(ws, entry, device, need, job)
 
 
 def _check_device(device: str | None) -> None:
@@ -293,17 +298,28 @@ def _check_device(device: str | None) -> None:
         ) from None
 
 
-def _submit_again(ws: Workspace, entry: Entry, device: str | None, job: JobSpec) -> Job:
-    """Put a run that goes on into the queue: on what is asked for, or as it began, on any cards if none were named."""
-    folder = ws.folder("run", entry.id)
-    accepted, wanted = run.open_run(folder), device
+def _need_again(ws: Workspace, entry: Entry, device: str | None, job: JobSpec) -> Need:
+    """What a run that goes on needs: what is asked for, or as it began, on any cards if none were named.
+
+    Raises:
+        Unavailable: the machine has no such devices.
+        DiskFull: there is hardly any room left.
+    """
+    accepted = run.open_run(ws.folder("run", entry.id))
     asked, before = accepted.asked.device, accepted.devices
     processes = accepted.spec.num_processes if device in (None, "auto", "cuda") else 1
     if device is None:
         device = asked if ":" in asked else before[0].partition(":")[0]
     need = need_of(device, processes, capacity(), gpu_memory=job.gpu_memory)
-    request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
-    files.write_json(folder / work.REQUEST, request.model_copy(update={"device": wanted}).model_dump(mode="json"))
+    queue.require_possible(ws, need)
+    return need
+
+
+def _submit_again(ws: Workspace, entry: Entry, device: str | None, need: Need, job: JobSpec) -> Job:
+    """Put a run that goes on into the queue."""
+    path = ws.folder("run", entry.id) / work.REQUEST
+    request = records.read(path, run.Request, remedy="Start a new run.")
+    files.write_json(path, request.model_copy(update={"device": device}).model_dump(mode="json"))
     return queue.submit(ws, entry, need, job)
 
 
@@ -352,7 +368,7 @@ def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> 
     if job is None:
         launch.follow(ws.folder("run", entry.id), on_event)
     else:
-        queue.watch(ws, job, on_event)
+        following.watch(ws, job, on_event)
     return get(ws, entry.id)
 
 

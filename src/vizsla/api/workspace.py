@@ -130,7 +130,10 @@ def sweep(ws: Workspace) -> list[Entry]:
                 if id not in rows:
                     _register(ws, kind, folder / final)
                 continue
-            abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
+            try:
+                abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
+            except FileNotFoundError:  # deleted while this looked
+                continue
             if abandoned and discard_unfinished(ws, kind, id) and id in rows:
                 swept.append(rows[id])
         for id in rows.keys() - folders.keys():

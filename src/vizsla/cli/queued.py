@@ -15,8 +15,8 @@ from vizsla.cli.options import Common, count, make
 from vizsla.cli.output import err, next_step, print_json, safe
 from vizsla.cli.progress import Bars
 from vizsla.events import Event
+from vizsla.jobs.follow import Left, OnInterrupt
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.queue import Left, OnInterrupt
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.jobs import Job
 from vizsla.store.workspace import Workspace

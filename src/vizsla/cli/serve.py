@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from vizsla.api import keeper
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
 from vizsla.errors import Conflict, InvalidInput
+
+MAX_PORT = 65_535
 
 
 def serve(
@@ -42,21 +45,33 @@ def serve(
         raise InvalidInput(
             f"{host} can be reached from elsewhere, and there are no accounts yet to tell who may do what.",
             where="--host",
-            remedy="Leave out --host, and reach this machine by ssh -L, or by a proxy that asks for a password.",
+            remedy="Leave out --host, and reach this machine by ssh -L.",
         )
     for folder in allow:
         if not folder.is_dir():
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
-    with vizsla.open(common.workspace) as ws:
+    with vizsla.open(common.workspace) as ws, _listen(host, port) as listening:
         app = create_app(ws, keeper.take(ws), allowed=allow)
-        config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False)
-        server = uvicorn.Server(config)
-        try:
-            sockets = [config.bind_socket()]
-        except SystemExit:
-            raise Conflict(f"Port {port} is taken.", where="--port", remedy="Choose another one with --port.") from None
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
         shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{sockets[0].getsockname()[1]}/api/v1"
+        url = f"http://{shown}:{listening.getsockname()[1]}/api/v1"
         err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
         with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
-            server.run(sockets=sockets)
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        InvalidInput: there is no such port.
+        Conflict: it cannot be had.
+    """
+    if not 0 <= port <= MAX_PORT:
+        raise InvalidInput(f"There is no port {port}.", where="--port", remedy=f"Choose one of 1 to {MAX_PORT}, or 0.")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise Conflict(
+            f"Port {port} of {host} cannot be had: {error.strerror}.", where="--port", remedy="Choose another --port."
+        ) from None

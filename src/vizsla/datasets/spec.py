@@ -65,7 +65,10 @@ class DatasetSpec(BaseModel):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # The process that builds may have another working directory than the one that was asked.
-        return None if value is None else value.expanduser().absolute()
+        try:
+            return None if value is None else value.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("there is no such home folder") from None
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:

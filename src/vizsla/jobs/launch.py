@@ -158,7 +158,9 @@ def stop(pid: int) -> None:
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a worker's group of processes; harmless when it has ended."""
+    """Send a signal to a worker's group of processes; harmless when it has ended, or is no worker but this process."""
+    if pid <= 1 or pid in (os.getpid(), os.getpgrp()):
+        return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, number)
 

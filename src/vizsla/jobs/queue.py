@@ -14,17 +14,14 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from vizsla import events, files, records, work
 from vizsla.errors import Conflict, DiskFull, VizslaError, from_dict
-from vizsla.events import Event
 from vizsla.jobs import launch
 from vizsla.jobs.devices import as_option, capacity
-from vizsla.jobs.launch import interruptions
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
 from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
@@ -41,21 +38,10 @@ WORKERS: dict[Kind, str] = {
 }
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
-OnInterrupt = Callable[[], Literal["stop", "leave"]]
 KEEPER = "vizsla.api.keeper"
-POLL_S, TURN_EVERY_S = 0.1, 0.5
-STOP_PATIENCE_S = 60
 
 _children: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
 """The workers that this process has started, by job and attempt: only a parent learns how a process ended"""
-
-
-class Left(Exception):
-    """Whoever waited for a job goes, and the job goes on."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(f"The {job.kind} {job.name!r} goes on.")
-        self.job = job
 
 
 def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Sequence[str] = ()) -> Job:
@@ -69,8 +55,7 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
         DiskFull: there is hardly any room left.
         Conflict: there is work on it in the queue already.
     """
-    require(need, capacity())
-    files.require_space(ws.root, 0)
+    require_possible(ws, need)
     return ws.store.jobs.add(
         entry.kind,
         entry.id,
@@ -81,6 +66,12 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
         retries=spec.retries,
         needed=needed,
     )
+
+
+def require_possible(ws: Workspace, need: Need) -> None:
+    """Raise `Unavailable` or `DiskFull` where work with this need could not be done."""
+    require(need, capacity())
+    files.require_space(ws.root, 0)
 
 
 def _user() -> str:
@@ -355,10 +346,10 @@ def stop(ws: Workspace, job: Job) -> None:
 
 def kill(ws: Workspace, job: Job) -> None:
     """End the worker of a job that was asked to stop, at once."""
-    _signal(ws, job, signal.SIGKILL)
+    signal_worker(ws, job, signal.SIGKILL)
 
 
-def _signal(ws: Workspace, job: Job, number: signal.Signals) -> None:
+def signal_worker(ws: Workspace, job: Job, number: signal.Signals) -> None:
     """Send a signal to the worker of a job, while nobody takes a turn: who starts a worker holds its lock before it."""
     lock = files.Lock(ws.root / QUEUE)
     with contextlib.suppress(Conflict):
@@ -374,136 +365,3 @@ def _signal(ws: Workspace, job: Job, number: signal.Signals) -> None:
 def keep(ws: Workspace) -> None:
     """Leave the queue to a process of its own, for jobs that nobody waits for; harmless when there is one."""
     launch.leave(KEEPER, str(ws.root), ws.root / QUEUE / "keeper.log")
-
-
-def wait(
-    ws: Workspace,
-    job: Job,
-    on_event: Callable[[Event], None],
-    *,
-    offset: int = 0,
-    on_interrupt: OnInterrupt = lambda: "stop",
-) -> Job:
-    """Look after the queue until a job has ended, and return it as it is then.
-
-    Ctrl-C asks the job to stop, waits for that, and tells `on_event` by an event `stopping`; a second one kills its
-    worker, with an event `killing`. When `on_event` fails, the job is asked to stop too: nothing trains unseen.
-
-    Args:
-        on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
-        offset: in the events of the job's folder, from which on they are new.
-        on_interrupt: what the first Ctrl-C means: that the job is to be stopped, or left to itself.
-
-    Raises:
-        VizslaError: what the job failed with.
-        KeyboardInterrupt: it was stopped, and nothing is left of it; or its worker was killed.
-        Left: it was interrupted, and the job goes on.
-    """
-    heeded = 0
-    follower = _Follower(ws, job, on_event, offset)
-    with interruptions() as caught:
-        try:
-            while True:
-                if len(caught) > heeded:
-                    if heeded == 0 and caught[0] == signal.SIGINT and on_interrupt() == "leave":
-                        raise Left(job)
-                    stop(ws, job) if heeded == 0 else kill(ws, job)
-                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
-                    heeded += 1
-                job = follower.look()
-                if not job.live:
-                    break
-                time.sleep(POLL_S)
-        except Left:
-            keep(ws)
-            raise
-        except BaseException:
-            _stop_unseen(ws, job)
-            raise
-    if job.error is not None:
-        raise from_dict(job.error)
-    last = events.last(ws.folder(job.kind, job.thing) / work.EVENTS)
-    if job.state == "stopped" and (last is None or last["event"] != "stopped"):
-        raise KeyboardInterrupt
-    return job
-
-
-def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
-    """Tell `on_event` everything that happened in a job and happens until it has ended; the job is left alone.
-
-    What was undone by then is left out.
-
-    Raises:
-        VizslaError: nothing is left of it, for this reason.
-    """
-    follower = _Follower(ws, job, on_event, 0)
-    try:
-        while follower.look().live:
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        keep(ws)
-        raise
-    job = follower.job
-    if job.error is not None and not ws.is_finished(job.kind, job.thing):
-        raise from_dict(job.error)
-    return job
-
-
-class _Follower:
-    """Looks after the queue, and tells what happens in one of its jobs."""
-
-    def __init__(self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int) -> None:
-        self.job = job
-        self._ws = ws
-        self._on_event = on_event
-        self._folder = ws.folder(job.kind, job.thing)
-        self._offset = offset
-        self._told = ("", "", 0)
-        self._turned_at = 0.0
-
-    def look(self) -> Job:
-        """Take a turn when one is due, tell what is new, and return the job as it is now."""
-        self._read()  # the turn that ends a job may remove its events
-        self._turn()
-        self.job = job = self._ws.store.jobs.get(self.job.id)  # before the events, so that none is missed at the end
-        if (job.state, job.cause, job.attempt) != self._told:
-            self._told = (job.state, job.cause, job.attempt)
-            self._tell(job)
-        self._read()
-        return job
-
-    def _read(self) -> None:
-        new, self._offset = events.read(self._folder / work.EVENTS, self._offset)
-        for event in events.surviving(new):
-            self._on_event(event)
-
-    def _turn(self) -> None:
-        at_work = self.job.state == "queued" or files.lock_holder(self._folder) is not None
-        if at_work and time.monotonic() - self._turned_at < TURN_EVERY_S:
-            return
-        self._turned_at = time.monotonic()
-        try:
-            turn(self._ws)
-        except Exception:  # what holds up the queue is no reason to stop work that goes on
-            if files.lock_holder(self._folder) is None:
-                raise
-
-    def _tell(self, job: Job) -> None:
-        if job.state == "starting":
-            if job.attempt > 1:
-                again = next(c.cause for c in reversed(self._ws.store.jobs.history(job.id)) if c.state == "queued")
-                self._on_event({"event": "notice", "at": job.changed_at, "text": again})
-            self._on_event({"event": "starting", "at": job.changed_at})
-        elif job.state == "queued" and job.cause:
-            self._on_event({"event": "waiting", "at": job.changed_at, "text": job.cause})
-
-
-def _stop_unseen(ws: Workspace, job: Job) -> None:
-    with contextlib.suppress(DiskFull):
-        ws.store.jobs.ask_stop(job.id)
-    _signal(ws, job, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_PATIENCE_S
-    with contextlib.suppress(DiskFull):
-        while ws.store.jobs.get(job.id).live and time.monotonic() < deadline:
-            turn(ws)
-            time.sleep(POLL_S)

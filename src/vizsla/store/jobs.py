@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Engine, Row, func, insert, select, tuple_, update
 
 from vizsla.errors import Conflict, NotFound
 from vizsla.events import now
@@ -157,6 +157,31 @@ class Jobs:
         """The job of this id."""
         with self._engine.connect() as connection:
             return _job(connection.execute(select(job).where(job.c.id == id)).one())
+
+    def exact(self, id: str) -> Job:
+        """The job of this id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = self._some(job.c.id == id)
+        if not found:
+            raise NotFound(f"There is no job {id[:40]!r}.")
+        return found[0]
+
+    def page(self, *, limit: int, after: str | None, newest: bool, state: State | None) -> tuple[list[Job], str | None]:
+        """Some of all jobs, and the place to go on from, which is the `after` of the next call; None at the end."""
+        columns = (job.c.created_at, job.c.id)
+        query = select(job).order_by(*(column.desc() if newest else column for column in columns))
+        if state is not None:
+            query = query.where(job.c.state == state)
+        if after is not None:
+            place = tuple_(*after.partition(",")[::2])
+            query = query.where(tuple_(*columns) < place if newest else tuple_(*columns) > place)
+        with self._engine.connect() as connection:
+            found = [_job(row) for row in connection.execute(query.limit(limit + 1))]
+        following = f"{found[limit - 1].created_at},{found[limit - 1].id}" if len(found) > limit else None
+        return found[:limit], following
 
     def find(self, reference: str) -> Job:
         """The one job that `reference` means: an id or its beginning, or that of a thing by its name or id.

@@ -92,15 +92,41 @@ class Store:
         except IntegrityError:
             raise Conflict(f"The name {name!r} is taken.", remedy="Choose another name.") from None
 
+    def exact(self, reference: str, *kinds: Kind) -> Entry:
+        """The one thing of these kinds whose id or name is `reference`, an id before a name.
+
+        Raises:
+            NotFound: there is none, or things of several kinds have that name.
+        """
+        matches = self._exact(reference, kinds)
+        if len(matches) == 1:
+            return matches[0]
+        what = " or ".join(kinds)
+        raise NotFound(
+            f"{reference[:MAX_NAME]!r} may mean {len(matches)} things."
+            if matches
+            else f"There is no {what} {reference[:MAX_NAME]!r}."
+        )
+
+    def _exact(self, reference: str, kinds: Sequence[Kind]) -> list[Entry]:
+        for column in (entry.c.id, entry.c.name):
+            query = select(entry).where((column == reference) & entry.c.kind.in_(kinds))
+            with self.engine.connect() as connection:
+                if rows := [_entry(row) for row in connection.execute(query)]:
+                    return rows
+        return []
+
     def find(self, reference: str, *kinds: Kind) -> Entry:
         """The one thing of these kinds that `reference` means: an id, a name, or the beginning of just one of them.
 
         Raises:
             NotFound: nothing, or more than one thing, is meant.
         """
+        matches = self._exact(reference, kinds)
+        if len(matches) == 1:
+            return matches[0]
         what = " or ".join(kinds)
         rows = [row for kind in kinds for row in self.all(kind)]
-        matches = [row for row in rows if reference == row.id] or [row for row in rows if reference == row.name]
         matches = matches or [
             row for row in rows if reference and (row.id.startswith(reference) or row.name.startswith(reference))
         ]

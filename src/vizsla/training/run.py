@@ -254,10 +254,10 @@ def checkpoints(run_folder: Path) -> list[Checkpoint]:
     for path in sorted((run_folder / "checkpoints").glob("[0-9]*")):
         try:
             facts = json.loads((path / "checkpoint.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            best = facts["best"]
+            found.append(Checkpoint(path, facts["step"], best[0]["step"] if best else None))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
-        best = facts["best"]
-        found.append(Checkpoint(path, facts["step"], best[0]["step"] if best else None))
     return found
 
 
@@ -276,7 +276,7 @@ def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
     if which == "best" and found[-1].best_step is not None:
         step = found[-1].best_step
     elif which not in ("best", "last"):
-        step = int(which) if which.isdigit() else -1
+        step = int(which) if which.isascii() and which.isdigit() and len(which) < 16 else -1
     for checkpoint in found:
         if checkpoint.step == step:
             return checkpoint

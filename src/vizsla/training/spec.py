@@ -185,7 +185,7 @@ class TrainingSpec(BaseModel):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+(,\d+)*)?)$",
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,4}(,[0-9]{1,4}){0,255})?)$",
         description="Where to train: auto, cpu, cuda, cuda:N, or cuda:N,M with a process on each.",
     )
     processes: int = Field(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,8 +18,11 @@ from vizsla import files
 from vizsla.api import keeper
 from vizsla.store.workspace import Workspace
 from vizsla.web import metrics, problems
+from vizsla.web.bounded import Bounded
 from vizsla.web.routes import datasets, evaluations, jobs, machine, models, runs
 
+# A turn takes a moment; one that waits for a database that is busy, longer.
+TURNED_S = 60
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -43,7 +48,9 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ())
     app.state.allowed = tuple(folder.resolve() for folder in allowed)
     app.state.requests = metrics.Requests()
     problems.install(app)
+    app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
     app.middleware("http")(_guarded)
+    app.add_middleware(Bounded)
     api = APIRouter(prefix="/api/v1")
     for noun in (datasets, runs, evaluations, models, jobs, machine):
         api.include_router(noun.router)
@@ -62,11 +69,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     thread = threading.Thread(
         target=keeper.keep,
         args=(app.state.workspace, app.state.held),
-        kwargs={"wanted": wanted.is_set},
+        kwargs={"wanted": wanted.is_set, "on_turn": lambda: setattr(app.state, "turned_at", time.monotonic())},
         name="keeper",
     )
+    app.state.turned_at = time.monotonic()
     thread.start()
-    app.state.keeper = thread
     try:
         yield
     finally:
@@ -79,11 +86,12 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
 
     A name that was made to point here (DNS rebinding) shows in the host, a form or script of elsewhere in the origin.
     """
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    origin = request.headers.get("origin")
-    if host not in LOOPBACK:
+    if _hostname(f"//{request.headers.get('host', '')}") not in LOOPBACK:
         return problems.answer(403, "forbidden", "This server answers to this machine only.", where="Host")
-    if origin is not None and urlsplit(origin).netloc != request.headers["host"]:
+    origin = request.headers.get("origin")
+    own = f"http://{request.headers['host']}"
+    site = request.headers.get("sec-fetch-site", "none")
+    if origin not in (None, own) or site not in ("none", "same-origin"):
         return problems.answer(403, "forbidden", "The request comes from a page of another site.", where="Origin")
     with request.app.state.requests.timed(request) as done:
         response = await call_next(request)
@@ -93,15 +101,25 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     return response
 
 
+def _hostname(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 async def _alive() -> dict[str, str]:
     return {"status": "alive"}
 
 
 def _ready(request: Request) -> Response:
     """Ready when the database answers and the queue is looked after."""
-    request.app.state.workspace.store.jobs.newest(1)
-    if not request.app.state.keeper.is_alive():
-        return problems.answer(503, "not-ready", "Nobody looks after the queue.")
+    try:
+        request.app.state.workspace.store.jobs.newest(1)
+    except Exception as error:
+        return problems.answer(503, "not-ready", f"The database does not answer: {type(error).__name__}.")
+    if time.monotonic() - request.app.state.turned_at > TURNED_S:
+        return problems.answer(503, "not-ready", "The queue is not looked after: see the server's log.")
     return JSONResponse({"status": "ready"})
 
 

@@ -15,6 +15,7 @@ from vizsla.jobs.devices import capacity
 from vizsla.store.jobs import LIVE, State
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class Requests:
@@ -45,7 +46,8 @@ class Requests:
         finally:
             # The pattern of the route, not its path: one series for all runs.
             route = getattr(request.scope.get("route"), "path", "none").removeprefix("/api/v1")
-            self._seconds.labels(request.method, route, status).observe(time.perf_counter() - began)
+            method = request.method if request.method in METHODS else "other"
+            self._seconds.labels(method, route, status).observe(time.perf_counter() - began)
 
 
 def text(app: FastAPI) -> bytes:

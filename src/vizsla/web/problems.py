@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -14,6 +16,9 @@ from starlette.exceptions import HTTPException
 from vizsla.errors import VizslaError
 
 MEDIA_TYPE = "application/problem+json"
+MAX_DETAIL = 1000
+
+log = logging.getLogger("vizsla.web")
 
 STATUS = {
     "invalid-input": HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -34,7 +39,8 @@ class WrongField(BaseModel):
 class Problem(BaseModel):
     """Why a request was refused."""
 
-    type: str = Field(description="the kind of error, such as urn:vizsla:not-found")
+    type: str = "about:blank"
+    kind: str = Field(description="the kind of error, such as not-found")
     title: str
     status: int
     detail: str = Field(description="what went wrong, as a sentence")
@@ -44,9 +50,24 @@ class Problem(BaseModel):
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request was refused.", "model": Problem, "content": {MEDIA_TYPE: {}}},
+    "4XX": {"description": "The request was refused.", "model": Problem},
+    "5XX": {"description": "The server could not do it.", "model": Problem},
 }
 """what every route may answer, for the OpenAPI document"""
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, in which problems have their own media type."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        for operations in found["paths"].values():
+            for operation in operations.values():
+                for status in PROBLEMS:
+                    operation["responses"][status]["content"] = {
+                        MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
+                    }
+        app.openapi_schema = found
+    return app.openapi_schema
 
 
 def install(app: FastAPI) -> None:
@@ -59,15 +80,16 @@ def install(app: FastAPI) -> None:
 
 def answer(status: int, kind: str, detail: str, **fields: Any) -> JSONResponse:
     """A problem as an answer."""
-    problem = Problem(
-        type=f"urn:vizsla:{kind}", title=HTTPStatus(status).phrase, status=status, detail=detail, **fields
-    )
+    problem = Problem(kind=kind, title=HTTPStatus(status).phrase, status=status, detail=detail[:MAX_DETAIL], **fields)
     return JSONResponse(problem.model_dump(mode="json"), status, media_type=MEDIA_TYPE)
 
 
 async def _expected(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, VizslaError)
     status = STATUS.get(error.kind, HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # where and why is for the one who looks after the server
+        log.error("%s %s: %s", request.method, request.url.path, error)
+        return answer(status, error.kind, error.what, remedy="The server's log says more.")
     return answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from fastapi import Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vizsla.api.runs import RunStatus
-from vizsla.errors import InvalidInput
+from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.jobs.spec import JobSpec
 from vizsla.store import jobs
 from vizsla.store.queries import Entry
@@ -24,6 +25,15 @@ class Body(BaseModel):
     """What a request says; nothing else is taken."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, values: Any) -> Any:
+        try:
+            json.dumps(values, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError:
+            raise ValueError("a text holds half of a character (a lone surrogate)") from None
+        return values
 
 
 class Answer(BaseModel):
@@ -129,8 +139,10 @@ def workspace(request: Request) -> Workspace:
 
 
 Ws = Annotated[Workspace, Depends(workspace)]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Things to answer at most.")]
-After = Annotated[str | None, Query(description="The `next` of the page before.")]
+# Each is read from its folder.
+LOOKED_AT = 500
+Limit = Annotated[int, Query(ge=1, le=200, description="Things to answer at most.")]
+After = Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")]
 Order = Annotated[Literal["oldest", "newest"], Query(description="What comes first.")]
 
 
@@ -142,28 +154,73 @@ def page(
     after: str | None,
     order: Literal["oldest", "newest"],
 ) -> tuple[list[Read], str | None]:
-    """Some of the things of a kind, reading only those: the next ones after the id `after` that `read` gives.
+    """Some of the things of a kind: those that `read` gives after the place `after`, and the place to go on from.
+
+    Looks at no more than `LOOKED_AT` things, so a page may hold few, or none, and there is more nevertheless.
 
     Args:
-        entries: oldest first.
         read: None for one that is to be left out.
 
     Raises:
-        InvalidInput: there is nothing of the id `after`.
+        InvalidInput: `after` is not a place.
     """
-    ordered = list(entries) if order == "oldest" else list(reversed(entries))
-    if after is not None:
-        places = {entry.id: place for place, entry in enumerate(ordered)}
-        if after not in places:
-            raise InvalidInput(f"There is no {after!r} to go on after.", where="after", remedy="Begin without it.")
-        ordered = ordered[places[after] + 1 :]
+    place = _place(after)
+    newest = order == "newest"
+    ordered = sorted(entries, key=_key, reverse=newest)
+    if place is not None:
+        ordered = [entry for entry in ordered if (_key(entry) < place if newest else _key(entry) > place)]
     found: list[Read] = []
-    last = None
-    for entry in ordered:
-        if len(found) == limit:
-            return found, last
-        item = read(entry)
-        last = entry.id
+    for number, entry in enumerate(ordered, 1):
+        try:
+            item = read(entry)
+        except VizslaError:  # damaged, or deleted at this moment
+            item = None
         if item is not None:
             found.append(item)
+        if number < len(ordered) and (len(found) == limit or number == LOOKED_AT):
+            return found, ",".join(_key(entry))
     return found, None
+
+
+def _key(entry: Entry) -> tuple[str, str]:
+    return entry.created_at, entry.id
+
+
+def _place(after: str | None) -> tuple[str, str] | None:
+    if after is None:
+        return None
+    at, comma, id = after.partition(",")
+    if not comma:
+        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
+    return at, id
+
+
+def exact(ws: Workspace, reference: str, *kinds: jobs.Kind) -> str:
+    """The id of the thing of this id or name. The beginning of one, as at the command line, may soon mean another."""
+    return ws.store.exact(reference, *kinds).id
+
+
+def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:
+    """A finished thing.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is still in the making.
+        Damaged: its files cannot be read.
+    """
+    entry = ws.store.exact(reference, kind)
+    if not ws.is_finished(kind, entry.id):
+        job = ws.store.jobs.live_of(entry.id)
+        remedy = f"GET /api/v1/jobs/{job.id} says how it stands." if job else "Make it again."
+        raise Conflict(f"The {kind} {entry.name!r} is not finished.", remedy=remedy)
+    try:
+        return get(ws, entry.id)
+    except InvalidInput as error:
+        ws.store.exact(entry.id, kind)  # deleted at this moment: then it is not found
+        raise Damaged(f"The {kind} {entry.name!r} cannot be read: {error.what}") from error
+
+
+class Damaged(VizslaError):
+    """Files of the workspace that cannot be read."""
+
+    kind = "damaged"

@@ -7,10 +7,9 @@ from fastapi import APIRouter, Request, Response
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.spec import DatasetSpec
-from vizsla.errors import VizslaError
 from vizsla.store.queries import Entry
-from vizsla.web.paths import require_allowed
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, page
+from vizsla.web.paths import allowed
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -26,22 +25,19 @@ class NewDataset(Queued):
 def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Dataset]:
     """The datasets that are built."""
 
-    def read(entry: Entry) -> Dataset | None:
-        try:
-            return datasets.get(ws, entry.id)
-        except VizslaError:  # in the making, damaged, or deleted at this moment
-            return None
+    def finished(entry: Entry) -> Dataset | None:
+        return datasets.get(ws, entry.id) if ws.is_finished("dataset", entry.id) else None
 
-    items, following = page(ws.store.all("dataset"), read, limit=limit, after=after, order=order)
+    items, following = page(ws.store.all("dataset"), finished, limit=limit, after=after, order=order)
     return Page(items=items, next=following)
 
 
 @router.post("", status_code=202)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
     """Put the building of a dataset into the queue, from folders that the server may read."""
-    for field in ("source", "val_folder", "test_folder"):
-        require_allowed(request, getattr(body.spec, field), where=f"spec.{field}")
-    job = datasets.submit(ws, body.name, body.spec, job=body.job)
+    named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
+    paths = {name: allowed(request, path, where=f"spec.{name}") for name, path in named.items() if path is not None}
+    job = datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job)
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobAnswer.model_validate(job)
 
@@ -49,10 +45,10 @@ def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Respons
 @router.get("/{reference}")
 def get_dataset(ws: Ws, reference: str) -> Dataset:
     """A dataset: its classes, splits, and what was rejected."""
-    return datasets.get(ws, reference)
+    return read(ws, "dataset", reference, datasets.get)
 
 
 @router.delete("/{reference}")
 def delete_dataset(ws: Ws, reference: str) -> EntryAnswer:
     """Delete a dataset; refused while runs were made from it."""
-    return EntryAnswer.model_validate(datasets.delete(ws, reference))
+    return EntryAnswer.model_validate(datasets.delete(ws, exact(ws, reference, "dataset")))

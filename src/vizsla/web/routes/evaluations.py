@@ -8,10 +8,9 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from vizsla.api import evaluations
-from vizsla.errors import VizslaError
 from vizsla.evaluation.report import Report
 from vizsla.store.queries import Entry
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, page
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 
@@ -29,13 +28,10 @@ class NewEvaluation(Queued):
 def list_evaluations(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Report]:
     """The reports of evaluations."""
 
-    def read(entry: Entry) -> Report | None:
-        try:
-            return evaluations.get(ws, entry.id)
-        except VizslaError:  # in the making, damaged, or deleted at this moment
-            return None
+    def finished(entry: Entry) -> Report | None:
+        return evaluations.get(ws, entry.id) if ws.is_finished("evaluation", entry.id) else None
 
-    items, following = page(ws.store.all("evaluation"), read, limit=limit, after=after, order=order)
+    items, following = page(ws.store.all("evaluation"), finished, limit=limit, after=after, order=order)
     return Page(items=items, next=following)
 
 
@@ -43,7 +39,12 @@ def list_evaluations(ws: Ws, limit: Limit = 50, after: After = None, order: Orde
 def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAnswer:
     """Put an evaluation into the queue."""
     job = evaluations.submit(
-        ws, body.subject, split=body.split, checkpoint=body.checkpoint, name=body.name, job=body.job
+        ws,
+        exact(ws, body.subject, "run", "model"),
+        split=body.split,
+        checkpoint=body.checkpoint,
+        name=body.name,
+        job=body.job,
     )
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobAnswer.model_validate(job)
@@ -52,10 +53,10 @@ def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAns
 @router.get("/{reference}")
 def get_evaluation(ws: Ws, reference: str) -> Report:
     """The report of an evaluation."""
-    return evaluations.get(ws, reference)
+    return read(ws, "evaluation", reference, evaluations.get)
 
 
 @router.delete("/{reference}")
 def delete_evaluation(ws: Ws, reference: str) -> EntryAnswer:
     """Delete an evaluation."""
-    return EntryAnswer.model_validate(evaluations.delete(ws, reference))
+    return EntryAnswer.model_validate(evaluations.delete(ws, exact(ws, reference, "evaluation")))

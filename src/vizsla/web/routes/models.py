@@ -6,10 +6,9 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from vizsla.api import models
-from vizsla.errors import VizslaError
 from vizsla.models.card import Card
 from vizsla.store.queries import Entry
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, page
+from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -26,20 +25,17 @@ class NewModel(Queued):
 def list_models(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Card]:
     """The cards of models."""
 
-    def read(entry: Entry) -> Card | None:
-        try:
-            return models.get(ws, entry.id)
-        except VizslaError:  # in the making, damaged, or deleted at this moment
-            return None
+    def finished(entry: Entry) -> Card | None:
+        return models.get(ws, entry.id) if ws.is_finished("model", entry.id) else None
 
-    items, following = page(ws.store.all("model"), read, limit=limit, after=after, order=order)
+    items, following = page(ws.store.all("model"), finished, limit=limit, after=after, order=order)
     return Page(items=items, next=following)
 
 
 @router.post("", status_code=202)
 def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
     """Put the export of a run's checkpoint into the queue."""
-    job = models.submit(ws, body.run, name=body.name, checkpoint=body.checkpoint, job=body.job)
+    job = models.submit(ws, exact(ws, body.run, "run"), name=body.name, checkpoint=body.checkpoint, job=body.job)
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobAnswer.model_validate(job)
 
@@ -47,10 +43,10 @@ def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
 @router.get("/{reference}")
 def get_model(ws: Ws, reference: str) -> Card:
     """The card of a model: figures, lineage, licence of its weights."""
-    return models.get(ws, reference)
+    return read(ws, "model", reference, models.get)
 
 
 @router.delete("/{reference}")
 def delete_model(ws: Ws, reference: str) -> EntryAnswer:
     """Delete a model; refused while evaluations were made from it."""
-    return EntryAnswer.model_validate(models.delete(ws, reference))
+    return EntryAnswer.model_validate(models.delete(ws, exact(ws, reference, "model")))

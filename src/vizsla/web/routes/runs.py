@@ -9,13 +9,27 @@ from pydantic import Field
 
 from vizsla import events, work
 from vizsla.api import runs
-from vizsla.errors import InvalidInput, VizslaError
+from vizsla.errors import InvalidInput
 from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
-from vizsla.web.paths import require_allowed
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, NewName, Order, Page, Queued, RunAnswer, Ws, page
+from vizsla.web.paths import allowed
+from vizsla.web.schema import (
+    After,
+    EntryAnswer,
+    JobAnswer,
+    Limit,
+    NewName,
+    Order,
+    Page,
+    Queued,
+    RunAnswer,
+    Ws,
+    exact,
+    page,
+    read,
+)
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 PAGE_BYTES = 1_000_000
@@ -62,36 +76,27 @@ def list_runs(
 ) -> Page[RunAnswer]:
     """The runs that have begun."""
 
-    def read(entry: Entry) -> RunAnswer | None:
+    def begun(entry: Entry) -> RunAnswer | None:
         if not ws.is_finished("run", entry.id):
             return None
-        try:
-            found = RunAnswer.of(runs.get(ws, entry.id))
-        except VizslaError:  # damaged, or deleted at this moment
-            return None
+        found = RunAnswer.of(runs.get(ws, entry.id))
         return found if state in (None, found.progress.state) else None
 
-    items, following = page(ws.store.all("run"), read, limit=limit, after=after, order=order)
+    items, following = page(ws.store.all("run"), begun, limit=limit, after=after, order=order)
     return Page(items=items, next=following)
 
 
 @router.post("", status_code=202)
 def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> JobAnswer:
     """Put a training into the queue."""
-    require_allowed(request, body.spec.weights, where="spec.weights")
-    return _queued(runs.submit(ws, body.dataset, body.spec, name=body.name, job=body.job), response)
+    spec, dataset = _allowed(request, body.spec), exact(ws, body.dataset, "dataset")
+    return _queued(runs.submit(ws, dataset, spec, name=body.name, job=body.job), response)
 
 
 @router.get("/{reference}")
 def get_run(ws: Ws, reference: str) -> RunAnswer:
     """A run, and how far it has come."""
-    return RunAnswer.of(runs.get(ws, reference))
-
-
-@router.get("/{reference}/epochs")
-def get_epochs(ws: Ws, reference: str) -> list[dict[str, Any]]:
-    """What each epoch of a run came to."""
-    return runs.epochs(ws, reference)
+    return RunAnswer.of(read(ws, "run", reference, runs.get))
 
 
 @router.get("/{reference}/events")
@@ -102,9 +107,9 @@ def get_events(
 ) -> Events:
     """What happened in a run since `after`, a megabyte at a time. There is always a `next`, also at the end of the
     events: what happens later is found from there."""
-    path = ws.folder("run", ws.store.find(reference, "run").id) / work.EVENTS
-    if path.exists() and int(after) > path.stat().st_size:
-        raise InvalidInput(f"The events end before {after}.", where="after", remedy="Begin without it.")
+    path = ws.folder("run", exact(ws, reference, "run")) / work.EVENTS
+    if not events.is_place(path, int(after)):
+        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
     lines, offset = events.read(path, int(after), at_least=PAGE_BYTES)
     return Events(items=lines, next=str(offset))
 
@@ -112,41 +117,48 @@ def get_events(
 @router.post("/{reference}/stop", status_code=202)
 def stop_run(ws: Ws, reference: str) -> EntryAnswer:
     """Ask a run to stop at a checkpoint, or take it out of the queue."""
-    return EntryAnswer.model_validate(runs.stop(ws, reference))
+    return EntryAnswer.model_validate(runs.stop(ws, exact(ws, reference, "run")))
 
 
 @router.post("/{reference}/resume", status_code=202)
 def resume_run(ws: Ws, reference: str, response: Response, body: Resumed | None = None) -> JobAnswer:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint."""
     body = body or Resumed()
-    return _queued(runs.submit_resume(ws, reference, device=body.device, job=body.job), response)
+    return _queued(runs.submit_resume(ws, exact(ws, reference, "run"), device=body.device, job=body.job), response)
 
 
 @router.post("/{reference}/extend", status_code=202)
 def extend_run(ws: Ws, reference: str, body: Extended, response: Response) -> JobAnswer:
     """Train a run that has ended for more epochs."""
-    return _queued(runs.submit_extend(ws, reference, body.epochs, device=body.device, job=body.job), response)
+    id = exact(ws, reference, "run")
+    return _queued(runs.submit_extend(ws, id, body.epochs, device=body.device, job=body.job), response)
 
 
 @router.post("/{reference}/clone", status_code=202)
 def clone_run(ws: Ws, reference: str, request: Request, response: Response, body: Cloned | None = None) -> JobAnswer:
     """Train anew on the dataset of a run, with its settings or others."""
     body = body or Cloned()
-    if body.spec is not None:
-        require_allowed(request, body.spec.weights, where="spec.weights")
-    return _queued(runs.submit_clone(ws, reference, body.spec, name=body.name, job=body.job), response)
+    spec = _allowed(request, body.spec) if body.spec is not None else None
+    return _queued(runs.submit_clone(ws, exact(ws, reference, "run"), spec, name=body.name, job=body.job), response)
 
 
 @router.patch("/{reference}")
 def rename_run(ws: Ws, reference: str, body: NewName) -> RunAnswer:
     """Give a run another name."""
-    return RunAnswer.of(runs.rename(ws, reference, body.name))
+    return RunAnswer.of(runs.rename(ws, exact(ws, reference, "run"), body.name))
 
 
 @router.delete("/{reference}")
 def delete_run(ws: Ws, reference: str) -> EntryAnswer:
     """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
-    return EntryAnswer.model_validate(runs.delete(ws, reference))
+    return EntryAnswer.model_validate(runs.delete(ws, exact(ws, reference, "run")))
+
+
+def _allowed(request: Request, spec: TrainingSpec) -> TrainingSpec:
+    """The settings, with the path of the weights as it was allowed; networks of users' own have folders of theirs."""
+    if spec.weights == "auto":
+        return spec
+    return spec.model_copy(update={"weights": str(allowed(request, spec.weights, where="spec.weights"))})
 
 
 def _queued(job: Job, response: Response) -> JobAnswer:

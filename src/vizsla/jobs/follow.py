@@ -1,0 +1,162 @@
+"""Waiting for a job: what happens in it, told as it happens, while the queue is looked after."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from vizsla import events, files, work
+from vizsla.errors import DiskFull, from_dict
+from vizsla.events import Event
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.queue import keep, kill, signal_worker, stop, turn
+from vizsla.store.jobs import Job
+from vizsla.store.workspace import Workspace
+
+OnInterrupt = Callable[[], Literal["stop", "leave"]]
+POLL_S, TURN_EVERY_S = 0.1, 0.5
+STOP_PATIENCE_S = 60
+
+
+class Left(Exception):
+    """Whoever waited for a job goes, and the job goes on."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"The {job.kind} {job.name!r} goes on.")
+        self.job = job
+
+
+def wait(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None],
+    *,
+    offset: int = 0,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Job:
+    """Look after the queue until a job has ended, and return it as it is then.
+
+    Ctrl-C asks the job to stop, waits for that, and tells `on_event` by an event `stopping`; a second one kills its
+    worker, with an event `killing`. When `on_event` fails, the job is asked to stop too: nothing trains unseen.
+
+    Args:
+        on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
+        offset: in the events of the job's folder, from which on they are new.
+        on_interrupt: what the first Ctrl-C means: that the job is to be stopped, or left to itself.
+
+    Raises:
+        VizslaError: what the job failed with.
+        KeyboardInterrupt: it was stopped, and nothing is left of it; or its worker was killed.
+        Left: it was interrupted, and the job goes on.
+    """
+    heeded = 0
+    follower = _Follower(ws, job, on_event, offset)
+    with interruptions() as caught:
+        try:
+            while True:
+                if len(caught) > heeded:
+                    if heeded == 0 and caught[0] == signal.SIGINT and on_interrupt() == "leave":
+                        raise Left(job)
+                    stop(ws, job) if heeded == 0 else kill(ws, job)
+                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
+                    heeded += 1
+                job = follower.look()
+                if not job.live:
+                    break
+                time.sleep(POLL_S)
+        except Left:
+            keep(ws)
+            raise
+        except BaseException:
+            _stop_unseen(ws, job)
+            raise
+    if job.error is not None:
+        raise from_dict(job.error)
+    last = events.last(ws.folder(job.kind, job.thing) / work.EVENTS)
+    if job.state == "stopped" and (last is None or last["event"] != "stopped"):
+        raise KeyboardInterrupt
+    return job
+
+
+def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
+    """Tell `on_event` everything that happened in a job and happens until it has ended; the job is left alone.
+
+    What was undone by then is left out.
+
+    Raises:
+        VizslaError: nothing is left of it, for this reason.
+    """
+    follower = _Follower(ws, job, on_event, 0)
+    try:
+        while follower.look().live:
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        keep(ws)
+        raise
+    job = follower.job
+    if job.error is not None and not ws.is_finished(job.kind, job.thing):
+        raise from_dict(job.error)
+    return job
+
+
+class _Follower:
+    """Looks after the queue, and tells what happens in one of its jobs."""
+
+    def __init__(self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int) -> None:
+        self.job = job
+        self._ws = ws
+        self._on_event = on_event
+        self._folder = ws.folder(job.kind, job.thing)
+        self._offset = offset
+        self._told = ("", "", 0)
+        self._turned_at = 0.0
+
+    def look(self) -> Job:
+        """Take a turn when one is due, tell what is new, and return the job as it is now."""
+        self._read()  # the turn that ends a job may remove its events
+        self._turn()
+        self.job = job = self._ws.store.jobs.get(self.job.id)  # before the events, so that none is missed at the end
+        if (job.state, job.cause, job.attempt) != self._told:
+            self._told = (job.state, job.cause, job.attempt)
+            self._tell(job)
+        self._read()
+        return job
+
+    def _read(self) -> None:
+        new, self._offset = events.read(self._folder / work.EVENTS, self._offset)
+        for event in events.surviving(new):
+            self._on_event(event)
+
+    def _turn(self) -> None:
+        at_work = self.job.state == "queued" or files.lock_holder(self._folder) is not None
+        if at_work and time.monotonic() - self._turned_at < TURN_EVERY_S:
+            return
+        self._turned_at = time.monotonic()
+        try:
+            turn(self._ws)
+        except Exception:  # what holds up the queue is no reason to stop work that goes on
+            if files.lock_holder(self._folder) is None:
+                raise
+
+    def _tell(self, job: Job) -> None:
+        if job.state == "starting":
+            if job.attempt > 1:
+                again = next(c.cause for c in reversed(self._ws.store.jobs.history(job.id)) if c.state == "queued")
+                self._on_event({"event": "notice", "at": job.changed_at, "text": again})
+            self._on_event({"event": "starting", "at": job.changed_at})
+        elif job.state == "queued" and job.cause:
+            self._on_event({"event": "waiting", "at": job.changed_at, "text": job.cause})
+
+
+def _stop_unseen(ws: Workspace, job: Job) -> None:
+    with contextlib.suppress(DiskFull):
+        ws.store.jobs.ask_stop(job.id)
+    signal_worker(ws, job, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_PATIENCE_S
+    with contextlib.suppress(DiskFull):
+        while ws.store.jobs.get(job.id).live and time.monotonic() < deadline:
+            turn(ws)
+            time.sleep(POLL_S)
