@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from itertools import groupby
 
+from rich.padding import Padding
+from rich.table import Table
+
 from vizsla.api import machine
 from vizsla.cli.options import Common
 from vizsla.cli.output import err, out, print_json, safe
 from vizsla.machine.checks import Check
 
-MARKS = {"good": "[green]good[/]   ", "note": "[yellow]note[/]   ", "problem": "[red]problem[/]"}
+MARKS = {"good": "[green]good[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
 
 
 def doctor(*, common: Common = Common()) -> int:
@@ -30,11 +33,16 @@ def doctor(*, common: Common = Common()) -> int:
 def _show(found: list[Check]) -> None:
     width = max(len(check.name) for check in found)
     for topic, checks in groupby(found, key=lambda check: check.topic):
-        out.print(f"\n[bold]{safe(topic)}[/]")
+        rows = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        rows.add_column(min_width=7)
+        rows.add_column(style="dim", min_width=width, no_wrap=True)
+        rows.add_column(overflow="fold")
         for check in checks:
-            out.print(f"  {MARKS[check.verdict]}  [dim]{check.name:<{width}}[/]  {safe(check.found)}", soft_wrap=True)
+            rows.add_row(MARKS[check.verdict], check.name, safe(check.found))
             if check.remedy:
-                out.print(f"  {' ' * (width + 11)}{safe(check.remedy)}", soft_wrap=True)
+                rows.add_row("", "", safe(check.remedy))
+        out.print(f"\n[bold]{safe(topic)}[/]")
+        out.print(Padding(rows, (0, 0, 0, 2), expand=False))
     counts = [
         f"{count} {word}{'s' if count > 1 else ''}"
         for word in ("problem", "note")

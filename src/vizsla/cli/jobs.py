@@ -112,5 +112,5 @@ def _row(job: Job) -> tuple[object, ...]:
         state(job.state),
         seconds(max(0.0, since.total_seconds())),
         ", ".join(job.held),
-        safe(job.cause),
+        "" if job.state == "running" else safe(job.cause),  # which says where it runs
     )
