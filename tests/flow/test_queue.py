@@ -197,7 +197,7 @@ def test_detached_work_is_done_though_nobody_waits(ws: Workspace, cli: Cli, pict
     assert made["state"] in ("queued", "starting", "running", "done")
     training = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--name", "by itself")
     shown = cli("train", "detached", *training, "--detach")
-    assert "goes on by itself" in shown.err
+    assert "is left to itself" in shown.err
     _until(lambda: ws.store.jobs.find("by itself").state == "done")
     assert runs.get(ws, "by itself").progress.state == "done"
     _until(lambda: jobs.keeper_of(ws) is None)  # it ends when the queue is empty
@@ -246,7 +246,7 @@ def test_ctrl_c_at_a_terminal_asks_and_leaves_the_training_running(ws: Workspace
     os.write(controller, b"l\n")
     assert process.wait(WAIT_S) == 0
     _until(lambda: ws.store.jobs.get(job.id).state == "done")
-    assert b"goes on by itself" in b"".join(said)
+    assert b"is left to itself" in b"".join(said)
 
 
 def _listen(terminal: int, said: list[bytes]) -> None:

@@ -8,6 +8,7 @@ from vizsla import files, work
 from vizsla.api import workspace
 from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import Dataset, open_dataset
+from vizsla.datasets.scan import require_folders
 from vizsla.datasets.spec import DatasetSpec, Request
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
@@ -44,6 +45,7 @@ def create(
 
 def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
     """Put the building of a dataset into the queue, as `create` does, and return at once."""
+    require_folders(spec)
     with workspace.claim(ws, "dataset", name) as claim:
         request = Request(id=claim.entry.id, name=name, spec=spec)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))

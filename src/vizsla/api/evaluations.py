@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vizsla import files, work
-from vizsla.api import workspace
+from vizsla.api import runs, workspace
 from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import split_arrays
 from vizsla.evaluation.report import Report, Request, read_report
@@ -105,6 +105,7 @@ def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
     if entry.kind == "model":
         card = open_model(folder)
         return _Subject("model", entry, folder, str(card.run.checkpoint), card.dataset.id)
+    runs.get(ws, entry.id)  # one that has not begun says so
     step = find_checkpoint(folder, checkpoint).step
     return _Subject("run", entry, folder, str(step), open_run(folder).dataset.id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from vizsla import files
@@ -20,14 +21,15 @@ class Shown(NamedTuple):
 
 
 def list_all(ws: Workspace, *, limit: int = 50) -> list[Job]:
-    """The jobs that have not ended, and the newest of those that have; oldest first, with at most `limit` in all.
+    """The jobs that ended last, those at work, and those that wait, as they will start; `limit` with those that ended.
 
     Takes a turn of the queue before, so that no worker that is gone is shown as at work.
     """
     queue.turn(ws)
     live = ws.store.jobs.live()
-    ended = [job for job in ws.store.jobs.newest(limit) if not job.live]
-    return [*reversed(ended[: max(0, limit - len(live))]), *live]
+    waiting = sorted((job for job in live if job.state == "queued"), key=lambda job: -job.priority)
+    ended = ws.store.jobs.last_ended(max(0, limit - len(live)))
+    return [*reversed(ended), *(job for job in live if job.state != "queued"), *waiting]
 
 
 def get(ws: Workspace, reference: str) -> Shown:
@@ -55,18 +57,28 @@ def stop(ws: Workspace, reference: str) -> Job:
     return ws.store.jobs.get(job.id)
 
 
+def begin(ws: Workspace) -> None:
+    """Start what can start now."""
+    queue.turn(ws)
+
+
 def leave(ws: Workspace) -> None:
     """Leave the queue to a process of its own, which ends when the queue is empty."""
     queue.keep(ws)
 
 
-def keep(ws: Workspace) -> None:
+def keep(ws: Workspace, on_begin: Callable[[], None] = lambda: None) -> None:
     """Look after the queue until this process is interrupted, and leave what is at work then to itself.
+
+    Args:
+        on_begin: called when this process is the one that does.
 
     Raises:
         Conflict: another process looks after it.
     """
-    keeper.keep(ws, keeper.take(ws), wanted=lambda: True)
+    lock = keeper.take(ws)
+    on_begin()
+    keeper.keep(ws, lock, wanted=lambda: True)
 
 
 def keeper_of(ws: Workspace) -> int | None:

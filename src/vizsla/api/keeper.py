@@ -21,6 +21,8 @@ from vizsla.store.workspace import QUEUE, Workspace
 TURN_EVERY_S = 0.5
 # Longer than a keeper that has just found the queue empty takes to end.
 PATIENCE_S = 5
+# A file that asks the keeper to give way.
+WANTED = "wanted"
 
 
 def keeper_folder(ws: Workspace) -> Path:
@@ -31,17 +33,25 @@ def keeper_folder(ws: Workspace) -> Path:
 
 
 def take(ws: Workspace) -> files.Lock:
-    """Become the one who looks after the queue.
+    """Become the one who looks after the queue for good. A keeper that `--detach` left behind gives way.
 
     Raises:
         Conflict: another process does.
     """
-    lock = files.Lock(keeper_folder(ws))
+    folder = keeper_folder(ws)
+    (folder / WANTED).touch()
     try:
-        lock.acquire(PATIENCE_S)
+        return _lock(folder)
     except Conflict as busy:
-        what = f"Process {files.lock_holder(keeper_folder(ws))} looks after this queue already."
+        what = f"Process {files.lock_holder(folder)} looks after this queue already: a server, or `vizsla jobs keep`."
         raise Conflict(what, where=str(ws.root), remedy="One is enough; stop it first to take its place.") from busy
+    finally:
+        (folder / WANTED).unlink(missing_ok=True)
+
+
+def _lock(folder: Path) -> files.Lock:
+    lock = files.Lock(folder)
+    lock.acquire(PATIENCE_S)
     return lock
 
 
@@ -72,12 +82,14 @@ def keep(
 
 
 def main() -> int:
-    """Look after the queue until it is empty, unless another process does."""
+    """Look after the queue until it is empty or another process wants to, unless one does."""
     with open_workspace(Path(sys.argv[1])) as ws:
+        folder = keeper_folder(ws)
         try:
-            keep(ws, take(ws), wanted=lambda: bool(ws.store.jobs.live()))
+            lock = _lock(folder)
         except Conflict:
             return 0
+        keep(ws, lock, wanted=lambda: bool(ws.store.jobs.live()) and not (folder / WANTED).exists())
     return 0
 
 

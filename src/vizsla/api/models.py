@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vizsla import files, work
-from vizsla.api import evaluations, workspace
+from vizsla.api import evaluations, runs, workspace
 from vizsla.api.runs import ignore_event
 from vizsla.errors import InvalidInput
 from vizsla.events import Event
@@ -19,7 +19,7 @@ from vizsla.models.predictor import Prediction, Predictor
 from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import epochs, find_checkpoint, open_run
+from vizsla.training.run import epochs, find_checkpoint
 
 
 def export(
@@ -61,7 +61,7 @@ def submit(
     """Put an export into the queue, as `export` does, and return at once."""
     parent = ws.store.find(run, "run")
     run_folder = ws.folder("run", parent.id)
-    facts = open_run(run_folder)
+    facts = runs.get(ws, parent.id).run
     step = find_checkpoint(run_folder, checkpoint).step
     name = name or ws.store.free_name("model", parent.name)
     with workspace.claim(ws, "model", name, parents=[parent.id]) as claim:

@@ -426,6 +426,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
         Conflict: the name is taken, or the run is running.
     """
     entry = ws.store.find(reference, "run")
+    get(ws, entry.id)  # one that has not begun says so
     folder = ws.folder("run", entry.id)
     with files.Lock(folder):
         renamed = run.open_run(folder).model_copy(update={"name": name})

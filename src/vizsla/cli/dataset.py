@@ -64,9 +64,10 @@ def list_(*, common: Common = Common()) -> None:
     """List all datasets."""
     with vizsla.open(common.workspace) as ws:
         found = datasets.list_all(ws)
+        coming = sum(job.kind == "dataset" for job in ws.store.jobs.live())
     if common.json:
         print_json(found)
-    elif not found:
+    elif not found and not coming:
         out.print("There are no datasets yet.")
         next_step(
             ["vizsla", "dataset", "create", "NAME", "FOLDER"], "Build one from a folder with one sub-folder a class:"
@@ -78,6 +79,8 @@ def list_(*, common: Common = Common()) -> None:
         ]
         columns = ("name", "id", "classes", *SPLITS, "pictures", "made")
         out.print(table(columns, rows, right=("classes", *SPLITS)))
+        if coming:
+            next_step(["vizsla", "jobs", "list"], f"{coming} more {'is' if coming == 1 else 'are'} in the making:")
 
 
 @app.command

@@ -42,6 +42,9 @@ def follow(name: str, /, *, common: Common = Common()) -> int:
         try:
             status = _watch(entry.name, common, lambda on_event: runs.follow(ws, entry.id, on_event))
         except KeyboardInterrupt:
+            if common.json:
+                print_json({"left": entry.id})
+                return EXIT_STOPPED
             err.print("The run was left alone.")
             next_step(["vizsla", "run", "follow", entry.name], "Follow it again:")
             return EXIT_STOPPED
@@ -82,6 +85,8 @@ class Lines:
                 self._epochs = event["epochs"]
             case "resumed":
                 out.print(f"Goes on from step {event['step']} (it was {event['after']}).")
+            case "waiting":
+                out.print(f"In the queue: {safe(event['text'])}", soft_wrap=True)
             case "notice":
                 out.print(safe(event["text"]), soft_wrap=True)
             case "epoch":
@@ -94,6 +99,7 @@ class View:
     def __init__(self, name: str) -> None:
         self._name = name
         self._state = "running"
+        self._waits = ""
         self._curves = {key: Curve() for key in ("loss", "learning_rate", "val_loss", "val_accuracy")}
         self._epochs = self._total_steps = 0
         self._step: Event | None = None
@@ -106,7 +112,10 @@ class View:
         """Take an event in."""
         with self._lock:
             self._stage = event if event["event"] == "progress" else None
+            self._state, self._waits = "running", ""
             match event["event"]:
+                case "waiting":
+                    self._state, self._waits = "queued", event["text"]
                 case "started" | "extended":
                     self._epochs, self._total_steps = event["epochs"], event["total_steps"]
                 case "notice":
@@ -195,7 +204,8 @@ class View:
         elif self._step:
             lines.append(Text("   ".join(self._figures(self._step))))
         else:
-            lines.append(Text("The worker starts." if self._state == "running" else ""))
+            starts = "The worker starts." if self._state == "running" else self._waits
+            lines.append(Text(starts))
         if self._epoch:
             lines.append(Text.from_markup(epoch_line(self._epoch, self._epochs)))
         lines += [Text(text, style="yellow", no_wrap=True, overflow="ellipsis") for text in self._notices]

@@ -13,6 +13,7 @@ from vizsla.api import jobs
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, seconds, state, table
 from vizsla.cli.queued import as_json
+from vizsla.jobs.schedule import HOST
 from vizsla.store.jobs import Job
 
 app = App(name="jobs", help="List, show, stop and look after the work in the queue.")
@@ -35,8 +36,10 @@ def list_(
         out.print("The queue is empty.")
         next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
         return
-    columns = ("job", "work", "state", "for", "on", "why")
-    out.print(table(columns, [_row(job) for job in found], right=("for",)))
+    columns = ("job", "work", "state", "since", "on", "why")
+    out.print(table(columns, [_row(job) for job in found], right=("since",)))
+    if len(found) >= limit:
+        out.print(f"[dim]The {limit:,} that matter most; there may be more, which --limit shows.[/]")
     if keeper is None and any(job.state == "queued" for job in found):
         next_step(
             ["vizsla", "jobs", "keep"],
@@ -52,10 +55,14 @@ def keep(*, common: Common = Common()) -> None:
     This one does not end when the queue is empty, so it is the one to start with the machine.
     """
     with vizsla.open(common.workspace) as ws:
-        if not common.json:
-            err.print(f"Looking after the queue of {safe(ws.root)}. Ctrl-C ends that; what is at work goes on.")
+        root = safe(ws.root)
+
+        def say() -> None:
+            if not common.json:
+                err.print(f"Looking after the queue of {root}. Ctrl-C ends that; what is at work goes on.")
+
         with contextlib.suppress(KeyboardInterrupt):
-            jobs.keep(ws)
+            jobs.keep(ws, say)
 
 
 @app.command
@@ -76,8 +83,8 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         ("priority", job.priority),
         ("started", f"{job.attempt} of at most {job.retries + 1} times"),
     ]
-    if job.held:
-        pairs.append(("on", ", ".join(job.held)))
+    if devices := [device for device in job.held if device != HOST]:
+        pairs.append(("on", ", ".join(devices)))
     if job.state == "queued" and job.cause:
         pairs.append(("why", safe(job.cause)))
     out.print(facts(pairs))
@@ -106,11 +113,14 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
 
 def _row(job: Job) -> tuple[object, ...]:
     since = datetime.now(UTC) - datetime.fromisoformat(job.changed_at)
+    why = [f"priority {job.priority}"] if job.priority and job.live else []
+    if job.cause and job.state != "running":  # there it says where
+        why.append(safe(job.cause))
     return (
         job.id,
         f"{job.kind} {safe(job.name)}",
         state(job.state),
-        seconds(max(0.0, since.total_seconds())),
-        ", ".join(job.held),
-        "" if job.state == "running" else safe(job.cause),  # which says where it runs
+        f"{seconds(max(0.0, since.total_seconds()))}{'' if job.live else ' ago'}",
+        ", ".join(device for device in job.held if device != HOST),
+        ", ".join(why),
     )

@@ -84,6 +84,7 @@ def attend(
     with interruptions():  # from before there is a job, so that none is left by mistake
         job = submit()
         if queued.detach:
+            jobs.begin(ws)
             jobs.leave(ws)
             _say_left(ws, job, common)
             return None
@@ -124,8 +125,12 @@ def _say_left(ws: Workspace, job: Job, common: Common) -> None:
     if common.json:
         print_json(as_json(job))
         return
-    err.print(f"The {job.kind} {safe(job.name)} goes on by itself, as job {job.id}.")
-    next_step(["vizsla", "jobs", "show", job.id], "See how it goes:")
+    how = f"in the queue: it {safe(job.cause)}" if job.state == "queued" and job.cause else job.state
+    err.print(f"The {job.kind} {safe(job.name)} is left to itself. It is {how}.", soft_wrap=True)
+    if job.kind == "run":
+        next_step(["vizsla", "run", "follow", job.name], "See how it goes:")
+    else:
+        next_step(["vizsla", "jobs", "show", job.id], "See how it goes:")
 
 
 def as_json(job: Job) -> dict[str, Any]:

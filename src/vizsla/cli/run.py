@@ -153,14 +153,21 @@ def list_(*, common: Common = Common()) -> None:
     """List all runs."""
     with vizsla.open(common.workspace) as ws:
         found = runs.list_all(ws)
+        begun = {status.run.id for status in found}
+        jobs = [job for job in ws.store.jobs.live() if job.kind == "run"]
+        waiting = sum(job.thing not in begun for job in jobs)
+        queued = {job.thing for job in jobs if job.state == "queued"}
     if common.json:
         print_json([as_json(status) for status in found])
-    elif not found:
+    elif not found and not waiting:
         out.print("There are no runs yet.")
         next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
     else:
         columns = ("name", "id", "state", "epoch", "best val accuracy (95 %)", "n", "time")
-        out.print(table(columns, [_row(status) for status in found], right=("epoch", "n", "time")))
+        out.print(table(columns, [_row(status, queued) for status in found], right=("epoch", "n", "time")))
+        if waiting:
+            why = f"{waiting} more {'has' if waiting == 1 else 'have'} not begun. See why:"
+            next_step(["vizsla", "jobs", "list"], why)
 
 
 @app.command
@@ -173,6 +180,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     with vizsla.open(common.workspace) as ws:
         status = runs.get(ws, name)
         epochs = runs.epochs(ws, status.run.id)
+        job = ws.store.jobs.live_of(status.run.id)
     if common.json:
         print_json(as_json(status) | {"epochs": epochs})
         return
@@ -182,7 +190,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         out.print(f"[dim]… {len(epochs) - len(shown)} epochs before[/]")
     for epoch in shown:
         out.print(epoch_line(epoch, status.run.spec.epochs or 0), soft_wrap=True)
-    suggest(status)
+    if job is not None and status.progress.state != "running":
+        out.print(f"It is in the queue to go on: {safe(job.cause or job.state)}.", soft_wrap=True)
+        next_step(["vizsla", "run", "follow", status.run.name], "Look after the queue, and see how it goes:")
+    else:
+        suggest(status)
 
 
 @app.command
@@ -194,8 +206,11 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
     """
     with vizsla.open(common.workspace) as ws:
         entry = runs.stop(ws, name)
+        job = ws.store.jobs.live_of(entry.id)
     if common.json:
         print_json({"stopping": entry.id})
+    elif job is None:
+        out.print(f"Took the run {safe(entry.name)} out of the queue.")
     else:
         out.print(f"Asked the run {safe(entry.name)} to stop at a checkpoint.")
 
@@ -299,14 +314,14 @@ def suggest(status: RunStatus) -> None:
         next_step(["vizsla", "model", "export", run.name], why)
 
 
-def _row(status: RunStatus) -> tuple[object, ...]:
+def _row(status: RunStatus, queued: set[str]) -> tuple[object, ...]:
     run, progress = status.run, status.progress
     last = progress.last_epoch
     accuracy = percent(progress.best["best_accuracy"]) if progress.best else "–"
     return (
         safe(run.name),
         run.id,
-        state(progress.state),
+        state("queued" if run.id in queued else progress.state),
         f"{last['epoch'] if last else 0}/{run.spec.epochs}",
         accuracy,
         f"{run.num_val:,}",

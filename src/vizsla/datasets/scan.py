@@ -125,6 +125,13 @@ def _classes(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (natural(name), name))
 
 
+def require_folders(spec: DatasetSpec) -> None:
+    """Raise `InvalidInput` when a folder of `spec` is missing or not to be read; looks no further."""
+    for folder in (spec.source, spec.val_folder, spec.test_folder):
+        if folder is not None:
+            _listing(folder)
+
+
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of a folder the user named, sorted."""
     if not _is_utf_8(str(folder)):

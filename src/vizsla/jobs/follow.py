@@ -61,7 +61,8 @@ def wait(
                     if heeded == 0 and caught[0] == signal.SIGINT and on_interrupt() == "leave":
                         raise Left(job)
                     stop(ws, job) if heeded == 0 else kill(ws, job)
-                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
+                    if job.state != "queued":
+                        on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
                     heeded += 1
                 job = follower.look()
                 if not job.live:

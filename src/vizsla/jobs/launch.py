@@ -177,8 +177,9 @@ def death(status: int | None, folder: Path) -> VizslaError:
         cause = "ended, nobody knows how,"
     else:
         cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    advice = _tail(folder / work.LOG) or "The kernel kills processes when memory runs out: try smaller batches."
+    advice = _tail(folder / work.LOG) or "The kernel kills processes when memory runs out."
     if (folder / "run.json").exists():
+        advice += " Try smaller batches."
         advice += f"\nThe run is kept: `vizsla run resume {folder.name}` goes on from its last checkpoint."
     return WorkerDied(
         f"The worker process {cause} without a last word.",

@@ -158,6 +158,12 @@ class Jobs:
         with self._engine.connect() as connection:
             return _job(connection.execute(select(job).where(job.c.id == id)).one())
 
+    def last_ended(self, limit: int) -> list[Job]:
+        """The jobs that have ended, the last one first."""
+        query = select(job).where(job.c.state.not_in(LIVE)).order_by(job.c.changed_at.desc(), job.c.id.desc())
+        with self._engine.connect() as connection:
+            return [_job(row) for row in connection.execute(query.limit(limit))]
+
     def exact(self, id: str) -> Job:
         """The job of this id.
 
@@ -219,6 +225,14 @@ class Jobs:
         query = select(job).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(limit)
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+    def newest_of(self, reference: str, kinds: Sequence[Kind]) -> Job | None:
+        """The newest job of a thing of these kinds, by its id or name."""
+        meant = ((job.c.thing == reference) | (job.c.name == reference)) & job.c.kind.in_(kinds)
+        query = select(job).where(meant).order_by(job.c.created_at.desc(), job.c.id.desc()).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return _job(row) if row else None
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state."""

@@ -140,10 +140,22 @@ class Store:
                 remedy="Say more of the name, or the id.",
             )
         self._refuse_other_kind(reference, kinds)
+        self._refuse_unmade(reference, kinds)
         hint = did_you_mean(reference, [row.name for row in rows])
         raise NotFound(
             f"There is no {what} {reference!r}.", remedy=f"{hint} `vizsla {kinds[0]} list` shows them all.".strip()
         )
+
+    def _refuse_unmade(self, reference: str, kinds: Sequence[Kind]) -> None:
+        """Say what has become of the job that was to make a thing."""
+        job = self.jobs.newest_of(reference, kinds)
+        if job is not None and job.state in ("failed", "lost", "stopped"):
+            why = f": {job.cause}" if job.cause else ""
+            raise NotFound(
+                f"There is no {job.kind} {job.name!r}: its job was {job.state}{why}"
+                + ("" if why.endswith(".") else "."),
+                remedy=f"`vizsla jobs show {job.id}` says more.",
+            )
 
     def _refuse_other_kind(self, reference: str, kinds: tuple[Kind, ...]) -> None:
         others = (row for kind in get_args(Kind) if kind not in kinds for row in self.all(kind))

@@ -23,7 +23,7 @@ _MODERN: dict[str, Any] = {
     "subtract_mean": "pixel",
 }
 RECIPES: dict[Tune, dict[str, Any]] = {
-    "full": _MODERN | {"epochs": 10, "learning_rate": 3e-4, "weight_decay": 0.05, "flip": True, "jitter": 0.2},
+    "full": _MODERN | {"epochs": 10, "learning_rate": 1e-3, "weight_decay": 0.05, "flip": True, "jitter": 0.2},
     "head": _MODERN | {"epochs": 40, "learning_rate": 1e-3, "weight_decay": 1.0, "flip": True, "jitter": 0.0},
     "scratch": _MODERN | {"epochs": 30, "learning_rate": 1e-3, "weight_decay": 0.01, "flip": False, "jitter": 0.0},
 }
@@ -114,7 +114,7 @@ class TrainingSpec(BaseModel):
     )
 
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Highest learning rate. Default: 0.0003 (full), 0.001 (head, scratch), 0.01 (digits)."
+        None, description="Highest learning rate. Default: 0.001, or 0.01 (digits)."
     )
     schedule: Policy | None = Field(
         None,

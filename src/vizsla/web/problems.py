@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -96,11 +97,16 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     wrong = [
-        WrongField(field=".".join(map(str, one["loc"][1:])) or str(one["loc"][0]), detail=one["msg"])
+        # Of a body that is no JSON the place is a number of bytes, and no field.
+        WrongField(field="body" if one["type"] == "json_invalid" else _place(one["loc"]), detail=one["msg"])
         for one in error.errors()
     ]
     first = f"{wrong[0].field}: {wrong[0].detail}" if wrong else "The request cannot be read."
     return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", first, where=wrong[0].field, errors=wrong)
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    return ".".join(map(str, loc[1:])) or str(loc[0])
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

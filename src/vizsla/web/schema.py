@@ -212,7 +212,8 @@ def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspac
     if not ws.is_finished(kind, entry.id):
         job = ws.store.jobs.live_of(entry.id)
         remedy = f"GET /api/v1/jobs/{job.id} says how it stands." if job else "Make it again."
-        raise Conflict(f"The {kind} {entry.name!r} is not finished.", remedy=remedy)
+        what = "has not begun" if kind == "run" else "is not finished"
+        raise Conflict(f"The {kind} {entry.name!r} {what}.", remedy=remedy)
     try:
         return get(ws, entry.id)
     except InvalidInput as error:
