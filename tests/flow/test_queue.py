@@ -257,6 +257,41 @@ def _listen(terminal: int, said: list[bytes]) -> None:
             return
 
 
+def test_the_keeper_of_detached_work_gives_way(ws: Workspace, cli: Cli) -> None:
+    cli("train", "shapes", "--net", "lenet", "--tune", "scratch", "--epochs", 5000, "--name", "kept", "--detach")
+    left_behind = _until(lambda: jobs.keeper_of(ws))
+    keeper = subprocess.Popen(command("jobs", "keep"), env=environment(ws.root), stderr=subprocess.DEVNULL)
+    _until(lambda: jobs.keeper_of(ws) == keeper.pid != left_behind)
+    assert cli("jobs", "stop", "kept", "--json").json["stop_asked"]
+    _until(lambda: not ws.store.jobs.live())
+    assert jobs.keeper_of(ws) == keeper.pid, "it stays when the queue is empty"
+    keeper.send_signal(signal.SIGTERM)
+    assert keeper.wait(WAIT_S) == 0
+
+
+def test_what_waits_is_said_wherever_one_looks(ws: Workspace, cli: Cli) -> None:
+    busy = runs.submit(ws, "shapes", LONG, name="the first")
+    queue.turn(ws)
+    waiting = runs.submit(ws, "shapes", TINY, name="behind it")
+    queue.turn(ws)
+    assert "1 more has not begun" in cli("run", "list").out
+    for command_line in (("run", "show"), ("run", "rename", "behind it"), ("evaluate",), ("model", "export")):
+        refused = cli(*command_line, "behind it", status=1).err
+        assert "has not begun; it is queued: it waits for cpu, held by run the first" in " ".join(refused.split())
+    follower = subprocess.Popen(
+        command("run", "follow", "behind it"), env=environment(ws.root), stdout=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    assert follower.stdout.readline() == "In the queue: waits for cpu, held by run the first\n"
+    assert "Took the run behind it out of the queue" in cli("run", "stop", "behind it").out
+    assert "its job was stopped: stopped before it began" in " ".join(
+        cli("run", "show", "behind it", status=1).err.split()
+    )
+    follower.communicate(timeout=WAIT_S)
+    assert waiting.id in cli("jobs", "list").out
+    jobs.stop(ws, busy.id)
+
+
 def test_one_looks_after_the_queue_and_a_second_is_refused(ws: Workspace, cli: Cli) -> None:
     keeper = subprocess.Popen(command("jobs", "keep"), env=environment(ws.root), stderr=subprocess.DEVNULL)
     _until(lambda: jobs.keeper_of(ws) == keeper.pid)

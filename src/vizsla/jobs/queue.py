@@ -96,21 +96,22 @@ def turn(ws: Workspace) -> None:
         for job in ws.store.jobs.live():
             if job.state != "queued":
                 _look_after_safely(ws, job)
+        needed = ws.store.jobs.needed()
         for job in ws.store.jobs.live():
             if job.state == "queued":
-                _heed(ws, job)
+                _heed(ws, job, needed.get(job.id, []))
         _start_some(ws)
         _forget_ended_children(ws)
     finally:
         lock.release()
 
 
-def _heed(ws: Workspace, job: Job) -> None:
-    """Take a job out of the queue that was asked to stop, or that needs what was not made."""
+def _heed(ws: Workspace, job: Job, needed: Sequence[Job]) -> None:
+    """Take a job out of the queue that was asked to stop, or one of whose needed jobs has made nothing."""
     if job.stop_asked:
         _end(ws, job, "stopped", "stopped before it began" if job.attempt == 0 else "stopped")
         return
-    missing = next((other for other in ws.store.jobs.needed(job.id) if not other.live and other.state != "done"), None)
+    missing = next((other for other in needed if not other.live and other.state != "done"), None)
     if missing is not None:
         what = f"The {missing.kind} {missing.name!r}, which it needs, was not made: {missing.cause}"
         remedy = (missing.error or {}).get("remedy", "") or f"Make the {missing.kind} first."
@@ -252,7 +253,12 @@ def _start_some(ws: Workspace) -> None:
     queued = {job.id: job for job in live if job.state == "queued"}
     if not queued:
         return
-    reasons = {job.id: reason for job in queued.values() if (reason := _not_yet(ws, job))}
+    reasons = {
+        id: f"waits for the {_title(other)}"
+        for id, needed in ws.store.jobs.needed().items()
+        for other in needed
+        if other.live and id in queued
+    }
     try:
         files.require_space(ws.root, 0)
     except DiskFull as error:
@@ -273,12 +279,6 @@ def _start_some(ws: Workspace) -> None:
 
 def _title(job: Job) -> str:
     return f"{job.kind} {job.name}"
-
-
-def _not_yet(ws: Workspace, job: Job) -> str:
-    """What a job waits for beside devices; "" when that is nothing."""
-    needed = next((other for other in ws.store.jobs.needed(job.id) if other.live), None)
-    return f"waits for the {needed.kind} {needed.name}" if needed else ""
 
 
 def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:

@@ -240,14 +240,22 @@ class Jobs:
         with self._engine.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def needed(self, id: str) -> list[Job]:
-        """The jobs that have to be done before this one."""
-        return self._some(job.c.id.in_(select(job_need.c.needed_id).where(job_need.c.job_id == id)))
-
-    def waiting_for(self, id: str) -> list[Job]:
-        """The queued jobs that wait for this one."""
-        dependents = select(job_need.c.job_id).where(job_need.c.needed_id == id)
-        return self._some(job.c.id.in_(dependents) & (job.c.state == "queued"))
+    def needed(self) -> dict[str, list[Job]]:
+        """The jobs that have to be done before each of the queued ones that need any, by its id."""
+        waiting = job.alias()
+        query = (
+            select(waiting.c.id.label("waiting"), job)
+            .select_from(job_need)
+            .join(waiting, waiting.c.id == job_need.c.job_id)
+            .join(job, job.c.id == job_need.c.needed_id)
+            .where(waiting.c.state == "queued")
+            .order_by(job.c.created_at, job.c.id)
+        )
+        found: dict[str, list[Job]] = {}
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.waiting, []).append(_job(row))
+        return found
 
     def history(self, id: str) -> list[Change]:
         """Every state that a job was in, oldest first."""
@@ -273,6 +281,6 @@ def _change(made: Job) -> dict[str, Any]:
 
 
 def _job(row: Row[Any]) -> Job:
-    fields = row._asdict()
+    fields = {name: row._mapping[name] for name in Job._fields}
     assert fields["state"] in get_args(State), fields
     return Job(**fields | {"held": tuple(fields["held"])})

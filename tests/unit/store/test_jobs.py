@@ -92,10 +92,9 @@ def test_jobs_are_found_by_the_beginning_of_their_id(jobs: Jobs) -> None:
 def test_what_waits_for_what(jobs: Jobs) -> None:
     dataset, other = _add(jobs, "a"), _add(jobs, "b")
     run = _add(jobs, "c", needed=[dataset.id, other.id])
-    assert jobs.needed(run.id) == [dataset, other]
-    assert jobs.waiting_for(dataset.id) == [run]
+    assert jobs.needed() == {run.id: [dataset, other]}
     jobs.change(run, "failed")
-    assert jobs.waiting_for(dataset.id) == []
+    assert jobs.needed() == {}
 
 
 def test_the_newest_come_first(jobs: Jobs) -> None:
