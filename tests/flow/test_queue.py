@@ -272,6 +272,7 @@ def test_the_keeper_of_detached_work_gives_way(ws: Workspace, cli: Cli) -> None:
 def test_what_waits_is_said_wherever_one_looks(ws: Workspace, cli: Cli) -> None:
     busy = runs.submit(ws, "shapes", LONG, name="the first")
     queue.turn(ws)
+    _until(lambda: ws.is_finished("run", busy.thing))
     waiting = runs.submit(ws, "shapes", TINY, name="behind it")
     queue.turn(ws)
     assert "1 more has not begun" in cli("run", "list").out
