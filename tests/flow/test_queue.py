@@ -192,6 +192,14 @@ def test_what_can_never_start_is_refused_and_leaves_nothing(ws: Workspace) -> No
         ws.store.find("no such", "run")
 
 
+def test_folders_that_are_not_there_are_refused_at_once(ws: Workspace, pictures: Path, tmp_path: Path) -> None:
+    before = ws.store.jobs.newest(1)
+    for field in ("source", "val_folder", "test_folder"):
+        with pytest.raises(InvalidInput, match="There is no such folder"):
+            datasets.submit(ws, "nowhere", _dataset(pictures, **{field: tmp_path / "none"}))
+    assert ws.store.jobs.newest(1) == before, "nothing was queued"
+
+
 def test_detached_work_is_done_though_nobody_waits(ws: Workspace, cli: Cli, pictures: Path) -> None:
     made = cli("dataset", "create", "detached", pictures, "--size", 32, "--detach", "--json").json
     assert made["state"] in ("queued", "starting", "running", "done")

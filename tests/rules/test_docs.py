@@ -67,3 +67,10 @@ def test_every_format_is_described() -> None:
                 formats |= set(re.findall(r"^vizsla\.[a-z-]+/\d+$", node.value))
     assert len(formats) >= 6
     assert {name for name in formats if f"`{name}`" not in page} == set()
+
+
+def test_every_test_that_the_docs_name_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "docs" / "digits.md").read_text())
+    assert len(named) > 20
+    missing = [f"{path}::{test}" for path, test in named if f"def {test}(" not in (ROOT / path).read_text()]
+    assert missing == []

@@ -31,7 +31,7 @@ app.command("vizsla.cli.dataset:app", name="dataset", help="Build, list, show an
 app.command(
     "vizsla.cli.run:train",
     name="train",
-    help="Train a network on a dataset.\n\nCtrl-C stops at a checkpoint; `vizsla run resume` goes on from it.",
+    help="Train a network on a dataset.\n\nCtrl-C stops at a checkpoint, or asks; `vizsla run resume` goes on from it.",
 )
 app.command("vizsla.cli.run:app", name="run", help="Preview, list, show, follow, resume, extend, clone and stop runs.")
 app.command("vizsla.cli.evaluation:evaluate", name="evaluate", help="Measure a run or a model on a split.")

@@ -45,7 +45,7 @@ def train(
     queued: QueuedTraining = QueuedTraining(),
     common: Common = Common(),
 ) -> int:
-    """Train a network on a dataset. Ctrl-C stops at a checkpoint; `vizsla run resume` goes on from it.
+    """Train a network on a dataset. Ctrl-C stops at a checkpoint, or asks; `vizsla run resume` goes on from it.
 
     Args:
         dataset: Id or name of the dataset, or the beginning of one.
