@@ -252,6 +252,6 @@ class _Gone(Features):
 
 def test_the_loaders_error_is_not_swallowed() -> None:
     task = _task()
-    task.train = _Gone(torch.zeros(1, 50, 4), torch.zeros(50, dtype=torch.long), CPU)
+    task.train = _Gone(torch.zeros(50, dtype=torch.long), CPU, lambda mirrored: torch.zeros(50, 4))
     with pytest.raises(OSError, match="disk gone"):
         list(train(task, _state(task)))
