@@ -192,6 +192,14 @@ def test_what_can_never_start_is_refused_and_leaves_nothing(ws: Workspace) -> No
         ws.store.find("no such", "run")
 
 
+def test_a_slip_of_the_pen_is_told_before_it_is_queued(ws: Workspace) -> None:
+    runs.start(ws, "shapes", TINY)  # by then the names are known
+    before = ws.store.jobs.newest(1)
+    with pytest.raises(NotFound, match=r"no network named 'lenett'.*\n.*Did you mean 'lenet'"):
+        runs.submit(ws, "shapes", TINY.model_copy(update={"net": "lenett"}), name="slip")
+    assert ws.store.jobs.newest(1) == before
+
+
 def test_folders_that_are_not_there_are_refused_at_once(ws: Workspace, pictures: Path, tmp_path: Path) -> None:
     before = ws.store.jobs.newest(1)
     for field in ("source", "val_folder", "test_folder"):

@@ -23,7 +23,7 @@ from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.schedule import Need
 from vizsla.jobs.spec import JobSpec
-from vizsla.networks import own
+from vizsla.networks import known, own
 from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
 from vizsla.store.workspace import FINAL_FILE, Workspace
@@ -83,6 +83,8 @@ def submit(
     """Put a training into the queue, as `start` does, and return at once. Its dataset may still be in the making."""
     spec = spec or TrainingSpec()
     own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    if own_network is None:
+        known.refuse_unknown((ws.root / run.ARITHMETIC).parent, spec.net)
     return _submit(ws, dataset, spec, name=name, own_network=own_network, job=job)
 
 

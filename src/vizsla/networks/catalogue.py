@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.models import get_arch_pretrained_cfgs, is_model, model_entrypoint
+from timm.models import _registry, get_arch_pretrained_cfgs, is_model, model_entrypoint
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from vizsla.errors import InvalidInput, NotFound, VizslaError, did_you_mean
-from vizsla.networks import own, sources
+from vizsla.errors import InvalidInput, NotFound, VizslaError
+from vizsla.networks import known, own, sources
 from vizsla.networks.classic import CLASSICS, TableConvolution
 
 LAZY = (nn.UninitializedBuffer, nn.UninitializedParameter)
@@ -54,6 +54,11 @@ def names(pattern: str = "") -> list[str]:
     return [name for name in every if pattern in name]
 
 
+def accepted() -> list[str]:
+    """All names that `check` accepts, those among them that timm calls outdated and does not list."""
+    return [*names(), *getattr(_registry, "_deprecated_models", ())]
+
+
 def check(name: str) -> None:
     """Raise `NotFound` unless `name` is a network: a classic, an architecture of timm, or one with timm's `.tag`.
 
@@ -69,12 +74,7 @@ def check(name: str) -> None:
     tags = list(get_arch_pretrained_cfgs(name)) if is_model(architecture) else []
     if is_model(architecture) and (not tag or name in tags):
         return
-    near = did_you_mean(name, tags or names())
-    raise NotFound(
-        f"There is no network named {name!r}.",
-        where="net",
-        remedy=f"{near} `vizsla network list` shows every name.".strip(),
-    )
+    raise known.unknown(name, tags or names())
 
 
 def build(name: str, *, num_classes: int, in_channels: int, size: tuple[int, int]) -> nn.Module:

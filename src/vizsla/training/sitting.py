@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vizsla import files, work
 from vizsla.events import EventLog
-from vizsla.networks import catalogue
+from vizsla.networks import catalogue, known
 from vizsla.training import checkpoint, setup
 from vizsla.training.arithmetic import layout, scaler
 from vizsla.training.average import Average
@@ -80,7 +80,9 @@ def train_run(folder: Path, log: EventLog, stop: work.Stop, request: Request) ->
 
 def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
-    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / ARITHMETIC)
+    cache = folder.parents[1] / ARITHMETIC
+    prepared = setup.prepare(request, log.notice, cache=cache)
+    known.keep(cache.parent, catalogue.accepted())
     run = prepared.run
     # Of a beginning that was killed before it was accepted.
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
