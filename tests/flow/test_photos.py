@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 from tests.support import Cli
 
+import vizsla
+from vizsla import files
+from vizsla.api import datasets, runs
+from vizsla.events import Event
+from vizsla.training.run import find_checkpoint
+
 LITE0 = ("--net", "tf_efficientnet_lite0")
 
 
@@ -40,3 +46,26 @@ def test_skin_lesions_by_the_whole_network(cli: Cli, shared_data: Callable[[str]
     assert epochs[1]["train_loss"] < epochs[0]["train_loss"]
     report = cli("evaluate", run["run"]["name"], "--json").json
     assert set(report["headline"]) >= {"accuracy", "balanced_accuracy", "auc"}
+
+
+@pytest.mark.slow
+def test_stopped_between_two_passes_for_features_and_resumed(
+    workspace: Path, shared_data: Callable[[str], Path]
+) -> None:
+    """Before its second epoch a run computes the mirrored half; what it has learned by then is not lost."""
+    shape = {"width": 160, "height": 160, "resize": "crop", "max_per_class": 16}
+    spec = vizsla.TrainingSpec(net=LITE0[1], tune="head", epochs=4, precision="fp32")
+    with vizsla.open(workspace) as ws:
+        datasets.create(ws, "dogs", vizsla.DatasetSpec(source=shared_data("dogs10") / "train", **shape))  # type: ignore[arg-type]
+        whole = runs.start(ws, "dogs", spec, name="whole")
+
+        def stop(event: Event) -> None:
+            if event["event"] == "epoch" and event["epoch"] == 1:
+                runs.stop(ws, "cut")
+
+        cut = runs.start(ws, "dogs", spec, name="cut", on_event=stop)
+        assert cut.progress.state == "stopped"
+        assert find_checkpoint(cut.folder, "last").step == cut.run.steps_per_epoch
+        resumed = runs.resume(ws, "cut")
+        weights = [find_checkpoint(status.folder, "last").folder / "weights.safetensors" for status in (whole, resumed)]
+        assert files.sha256(weights[0]) == files.sha256(weights[1])

@@ -269,7 +269,8 @@ def _train(sitting: Sitting, task: Task) -> str:
                 )
                 break
     except work.Stopped:  # while features were computed, before the first step of an epoch
-        _save(sitting)
+        if sitting.position.step < sitting.state.step:
+            _save(sitting)
         raise
     finally:
         loop.close()
