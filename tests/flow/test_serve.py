@@ -18,7 +18,11 @@ from tests.support import Cli, command, draw_shapes, environment
 
 from vizsla import events
 from vizsla.api import datasets, jobs, runs
+from vizsla.store.jobs import Change, Job
+from vizsla.store.queries import Entry
 from vizsla.store.workspace import Workspace
+from vizsla.training.run import Progress
+from vizsla.web.schema import ChangeAnswer, EntryAnswer, JobAnswer, ProgressAnswer
 
 pytestmark = pytest.mark.slow
 
@@ -154,6 +158,13 @@ def test_jobs_are_listed_in_pages_too(client: httpx.Client, ws: Workspace) -> No
     ended = client.get("/jobs", params={"state": "done"}).json()["items"]
     assert {job["state"] for job in ended} == {"done"}
     assert client.get("/jobs", params={"state": "lost"}).json()["items"] == []
+    _problem(client.get("/jobs", params={"after": "nothing"}), 422, "invalid-input")
+    _problem(client.get("/jobs/nothing"), 404, "not-found")
+
+
+def test_answers_say_all_that_there_is() -> None:
+    for record, answer in ((Job, JobAnswer), (Change, ChangeAnswer), (Entry, EntryAnswer), (Progress, ProgressAnswer)):
+        assert set(answer.model_fields) == set(record._fields)
 
 
 def test_only_whole_names_are_meant(client: httpx.Client, ws: Workspace) -> None:

@@ -57,13 +57,9 @@ def stop(ws: Workspace, reference: str) -> Job:
     return ws.store.jobs.get(job.id)
 
 
-def begin(ws: Workspace) -> None:
-    """Start what can start now."""
-    queue.turn(ws)
-
-
 def leave(ws: Workspace) -> None:
-    """Leave the queue to a process of its own, which ends when the queue is empty."""
+    """Start what can start now, and leave the queue to a process of its own, which ends when the queue is empty."""
+    queue.turn(ws)
     queue.keep(ws)
 
 

@@ -21,13 +21,20 @@ from vizsla.store.workspace import QUEUE, Workspace
 TURN_EVERY_S = 0.5
 # Longer than a keeper that has just found the queue empty takes to end.
 PATIENCE_S = 5
-# A file that asks the keeper to give way.
-WANTED = "wanted"
 
 
 def keeper_folder(ws: Workspace) -> Path:
     """The folder whose lock the keeper holds."""
-    folder = ws.root / QUEUE / "keeper"
+    return _folder(ws, "keeper")
+
+
+def _successor_folder(ws: Workspace) -> Path:
+    """The folder whose lock is held by who wants to take a keeper's place."""
+    return _folder(ws, "successor")
+
+
+def _folder(ws: Workspace, name: str) -> Path:
+    folder = ws.root / QUEUE / name
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -38,15 +45,13 @@ def take(ws: Workspace) -> files.Lock:
     Raises:
         Conflict: another process does.
     """
-    folder = keeper_folder(ws)
-    (folder / WANTED).touch()
     try:
-        return _lock(folder)
+        with files.Lock(_successor_folder(ws)):
+            return _lock(keeper_folder(ws))
     except Conflict as busy:
-        what = f"Process {files.lock_holder(folder)} looks after this queue already: a server, or `vizsla jobs keep`."
+        holder = files.lock_holder(keeper_folder(ws))
+        what = f"Process {holder} looks after this queue already: a server, or `vizsla jobs keep`."
         raise Conflict(what, where=str(ws.root), remedy="One is enough; stop it first to take its place.") from busy
-    finally:
-        (folder / WANTED).unlink(missing_ok=True)
 
 
 def _lock(folder: Path) -> files.Lock:
@@ -84,12 +89,12 @@ def keep(
 def main() -> int:
     """Look after the queue until it is empty or another process wants to, unless one does."""
     with open_workspace(Path(sys.argv[1])) as ws:
-        folder = keeper_folder(ws)
         try:
-            lock = _lock(folder)
+            lock = _lock(keeper_folder(ws))
         except Conflict:
             return 0
-        keep(ws, lock, wanted=lambda: bool(ws.store.jobs.live()) and not (folder / WANTED).exists())
+        successor = _successor_folder(ws)
+        keep(ws, lock, wanted=lambda: bool(ws.store.jobs.live()) and files.lock_holder(successor) is None)
     return 0
 
 

@@ -84,7 +84,6 @@ def attend(
     with interruptions():  # from before there is a job, so that none is left by mistake
         job = submit()
         if queued.detach:
-            jobs.begin(ws)
             jobs.leave(ws)
             _say_left(ws, job, common)
             return None

@@ -81,5 +81,5 @@ def need_of(device: str, processes: int, there: dict[str, float], *, gpu_memory:
 
 
 def as_option(held: tuple[str, ...]) -> str:
-    """The devices that a job was given as a worker is told them: "cpu", or "cuda:N,M"."""
-    return "cuda:" + ",".join(name.partition(":")[2] for name in held) if held[0] != CPU else CPU
+    """The cards that a job was given, as a worker is told them: "cuda:N,M"."""
+    return "cuda:" + ",".join(name.partition(":")[2] for name in held)

@@ -132,8 +132,8 @@ class _Follower:
             self._on_event(event)
 
     def _turn(self) -> None:
-        at_work = self.job.state == "queued" or files.lock_holder(self._folder) is not None
-        if at_work and time.monotonic() - self._turned_at < TURN_EVERY_S:
+        can_wait = self.job.state == "queued" or files.lock_holder(self._folder) is not None
+        if can_wait and time.monotonic() - self._turned_at < TURN_EVERY_S:
             return
         self._turned_at = time.monotonic()
         try:

@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -100,7 +100,7 @@ def turn(ws: Workspace) -> None:
         for job in ws.store.jobs.live():
             if job.state == "queued":
                 _heed(ws, job, needed.get(job.id, []))
-        _start_some(ws)
+        _start_some(ws, needed)
         _forget_ended_children(ws)
     finally:
         lock.release()
@@ -247,7 +247,7 @@ def _tidy(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _start_some(ws: Workspace) -> None:
+def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
     """Start what there is room for, and say of the others why they wait."""
     live = ws.store.jobs.live()
     queued = {job.id: job for job in live if job.state == "queued"}
@@ -255,8 +255,8 @@ def _start_some(ws: Workspace) -> None:
         return
     reasons = {
         id: f"waits for the {_title(other)}"
-        for id, needed in ws.store.jobs.needed().items()
-        for other in needed
+        for id, others in needed.items()
+        for other in others
         if other.live and id in queued
     }
     try:

@@ -153,18 +153,13 @@ class Jobs:
         with self._writer.begin() as connection:
             connection.execute(update(job).where((job.c.id == id) & job.c.state.in_(LIVE)).values(stop_asked=True))
 
-    def get(self, id: str) -> Job:
-        """The job of this id."""
-        with self._engine.connect() as connection:
-            return _job(connection.execute(select(job).where(job.c.id == id)).one())
-
     def last_ended(self, limit: int) -> list[Job]:
         """The jobs that have ended, the last one first."""
         query = select(job).where(job.c.state.not_in(LIVE)).order_by(job.c.changed_at.desc(), job.c.id.desc())
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query.limit(limit))]
 
-    def exact(self, id: str) -> Job:
+    def get(self, id: str) -> Job:
         """The job of this id.
 
         Raises:
@@ -175,19 +170,23 @@ class Jobs:
             raise NotFound(f"There is no job {id[:40]!r}.")
         return found[0]
 
-    def page(self, *, limit: int, after: str | None, newest: bool, state: State | None) -> tuple[list[Job], str | None]:
-        """Some of all jobs, and the place to go on from, which is the `after` of the next call; None at the end."""
+    def page(
+        self, *, limit: int, after: tuple[str, str] | None, newest: bool, state: State | None
+    ) -> tuple[list[Job], tuple[str, str] | None]:
+        """Some of all jobs, and the place to go on from, which is the `after` of the next call; None at the end.
+
+        A place is the time and the id of the last job before it.
+        """
         columns = (job.c.created_at, job.c.id)
         query = select(job).order_by(*(column.desc() if newest else column for column in columns))
         if state is not None:
             query = query.where(job.c.state == state)
         if after is not None:
-            place = tuple_(*after.partition(",")[::2])
-            query = query.where(tuple_(*columns) < place if newest else tuple_(*columns) > place)
+            query = query.where(tuple_(*columns) < after if newest else tuple_(*columns) > after)
         with self._engine.connect() as connection:
             found = [_job(row) for row in connection.execute(query.limit(limit + 1))]
-        following = f"{found[limit - 1].created_at},{found[limit - 1].id}" if len(found) > limit else None
-        return found[:limit], following
+        last = found[limit - 1] if len(found) > limit else None
+        return found[:limit], (last.created_at, last.id) if last else None
 
     def find(self, reference: str) -> Job:
         """The one job that `reference` means: an id or its beginning, or that of a thing by its name or id.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vizsla.api.runs import RunStatus
@@ -15,7 +15,7 @@ from vizsla.jobs.spec import JobSpec
 from vizsla.store import jobs
 from vizsla.store.queries import Entry
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import Run
+from vizsla.training.run import Run, State
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -98,7 +98,7 @@ class JobHistory(JobAnswer):
 class ProgressAnswer(Answer):
     """How far a run has come; see `docs/formats.md` for the events."""
 
-    state: Literal["running", "lost", "done", "stopped", "failed"]
+    state: State
     last_epoch: dict[str, Any] | None
     best: dict[str, Any] | None
     error: dict[str, str] | None
@@ -146,53 +146,70 @@ After = Annotated[str | None, Query(max_length=100, description="The `next` of t
 Order = Annotated[Literal["oldest", "newest"], Query(description="What comes first.")]
 
 
-def page(
-    entries: Sequence[Entry],
-    read: Callable[[Entry], Read | None],
+def finished(
+    ws: Workspace,
+    kind: jobs.Kind,
+    get: Callable[[Workspace, str], Read | None],
     *,
     limit: int,
     after: str | None,
     order: Literal["oldest", "newest"],
-) -> tuple[list[Read], str | None]:
-    """Some of the things of a kind: those that `read` gives after the place `after`, and the place to go on from.
+) -> Page[Read]:
+    """Some of the finished things of a kind: those that `get` gives after the place `after`.
 
     Looks at no more than `LOOKED_AT` things, so a page may hold few, or none, and there is more nevertheless.
 
     Args:
-        read: None for one that is to be left out.
+        get: from an id; None for one that is to be left out.
 
     Raises:
         InvalidInput: `after` is not a place.
     """
-    place = _place(after)
+    place = place_of(after)
     newest = order == "newest"
-    ordered = sorted(entries, key=_key, reverse=newest)
+    ordered = sorted(ws.store.all(kind), key=_key, reverse=newest)
     if place is not None:
         ordered = [entry for entry in ordered if (_key(entry) < place if newest else _key(entry) > place)]
     found: list[Read] = []
     for number, entry in enumerate(ordered, 1):
         try:
-            item = read(entry)
+            item = get(ws, entry.id) if ws.is_finished(kind, entry.id) else None
         except VizslaError:  # damaged, or deleted at this moment
             item = None
         if item is not None:
             found.append(item)
         if number < len(ordered) and (len(found) == limit or number == LOOKED_AT):
-            return found, ",".join(_key(entry))
-    return found, None
+            return Page(items=found, next=cursor(_key(entry)))
+    return Page(items=found, next=None)
 
 
 def _key(entry: Entry) -> tuple[str, str]:
     return entry.created_at, entry.id
 
 
-def _place(after: str | None) -> tuple[str, str] | None:
+def cursor(place: tuple[str, str]) -> str:
+    """A place in a list, by the time and the id of the last thing before it, as the `next` of an answer."""
+    return ",".join(place)
+
+
+def place_of(after: str | None) -> tuple[str, str] | None:
+    """The inverse of `cursor`.
+
+    Raises:
+        InvalidInput: this is no place.
+    """
     if after is None:
         return None
     at, comma, id = after.partition(",")
     if not comma:
         raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
     return at, id
+
+
+def queued(job: jobs.Job, response: Response) -> JobAnswer:
+    """The answer to a request whose work is in the queue now, which says where to ask how it goes."""
+    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
+    return JobAnswer.model_validate(job)
 
 
 def exact(ws: Workspace, reference: str, *kinds: jobs.Kind) -> str:

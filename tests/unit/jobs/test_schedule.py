@@ -113,7 +113,6 @@ def test_without_cards_a_training_needs_the_processor() -> None:
 
 
 def test_devices_are_told_to_workers_as_people_name_them() -> None:
-    assert as_option(("cpu",)) == "cpu"
     assert as_option(("cuda:3", "cuda:1")) == "cuda:3,1"
 
 

@@ -13,6 +13,9 @@ from vizsla.networks import known
 
 def test_without_a_file_every_name_may_be_one(tmp_path: Path) -> None:
     known.refuse_unknown(tmp_path / "cache", "nonsense")
+    known.keep(tmp_path / "cache", ["lenet"])
+    with pytest.raises(NotFound):
+        known.refuse_unknown(tmp_path / "cache", "nonsense")
 
 
 def test_a_name_that_is_none_is_refused_and_the_nearest_named(tmp_path: Path) -> None:

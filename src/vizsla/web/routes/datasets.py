@@ -7,9 +7,21 @@ from fastapi import APIRouter, Request, Response
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.spec import DatasetSpec
-from vizsla.store.queries import Entry
 from vizsla.web.paths import allowed
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
+from vizsla.web.schema import (
+    After,
+    EntryAnswer,
+    JobAnswer,
+    Limit,
+    Order,
+    Page,
+    Queued,
+    Ws,
+    exact,
+    finished,
+    queued,
+    read,
+)
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -24,12 +36,7 @@ class NewDataset(Queued):
 @router.get("")
 def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Dataset]:
     """The datasets that are built."""
-
-    def finished(entry: Entry) -> Dataset | None:
-        return datasets.get(ws, entry.id) if ws.is_finished("dataset", entry.id) else None
-
-    items, following = page(ws.store.all("dataset"), finished, limit=limit, after=after, order=order)
-    return Page(items=items, next=following)
+    return finished(ws, "dataset", datasets.get, limit=limit, after=after, order=order)
 
 
 @router.post("", status_code=202)
@@ -37,9 +44,7 @@ def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Respons
     """Put the building of a dataset into the queue, from folders that the server may read."""
     named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
     paths = {name: allowed(request, path, where=f"spec.{name}") for name, path in named.items() if path is not None}
-    job = datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job)
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobAnswer.model_validate(job)
+    return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
 
 
 @router.get("/{reference}")

@@ -9,8 +9,20 @@ from pydantic import Field
 
 from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
-from vizsla.store.queries import Entry
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
+from vizsla.web.schema import (
+    After,
+    EntryAnswer,
+    JobAnswer,
+    Limit,
+    Order,
+    Page,
+    Queued,
+    Ws,
+    exact,
+    finished,
+    queued,
+    read,
+)
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 
@@ -27,27 +39,23 @@ class NewEvaluation(Queued):
 @router.get("")
 def list_evaluations(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Report]:
     """The reports of evaluations."""
-
-    def finished(entry: Entry) -> Report | None:
-        return evaluations.get(ws, entry.id) if ws.is_finished("evaluation", entry.id) else None
-
-    items, following = page(ws.store.all("evaluation"), finished, limit=limit, after=after, order=order)
-    return Page(items=items, next=following)
+    return finished(ws, "evaluation", evaluations.get, limit=limit, after=after, order=order)
 
 
 @router.post("", status_code=202)
 def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAnswer:
     """Put an evaluation into the queue."""
-    job = evaluations.submit(
-        ws,
-        exact(ws, body.subject, "run", "model"),
-        split=body.split,
-        checkpoint=body.checkpoint,
-        name=body.name,
-        job=body.job,
+    return queued(
+        evaluations.submit(
+            ws,
+            exact(ws, body.subject, "run", "model"),
+            split=body.split,
+            checkpoint=body.checkpoint,
+            name=body.name,
+            job=body.job,
+        ),
+        response,
     )
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobAnswer.model_validate(job)
 
 
 @router.get("/{reference}")

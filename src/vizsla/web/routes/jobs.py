@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from vizsla.api import jobs
 from vizsla.store.jobs import State
-from vizsla.web.schema import After, JobAnswer, JobHistory, Limit, Order, Page, Ws
+from vizsla.web.schema import After, JobAnswer, JobHistory, Limit, Order, Page, Ws, cursor, place_of
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -22,14 +22,15 @@ def list_jobs(
     state: Annotated[State | None, Query(description="Only those in this state.")] = None,
 ) -> Page[JobAnswer]:
     """Every job that there ever was."""
-    found, following = ws.store.jobs.page(limit=limit, after=after, newest=order == "newest", state=state)
-    return Page(items=[JobAnswer.model_validate(job) for job in found], next=following)
+    place = place_of(after)
+    found, following = ws.store.jobs.page(limit=limit, after=place, newest=order == "newest", state=state)
+    return Page(items=[JobAnswer.model_validate(job) for job in found], next=cursor(following) if following else None)
 
 
 @router.get("/{id}")
 def get_job(ws: Ws, id: str) -> JobHistory:
     """A job with every state that it was in."""
-    job = ws.store.jobs.exact(id)
+    job = ws.store.jobs.get(id)
     history = [change._asdict() for change in ws.store.jobs.history(job.id)]
     return JobHistory.model_validate(job._asdict() | {"history": history})
 
@@ -37,4 +38,4 @@ def get_job(ws: Ws, id: str) -> JobHistory:
 @router.post("/{id}/stop", status_code=202)
 def stop_job(ws: Ws, id: str) -> JobAnswer:
     """Ask a job to stop at its next safe point, or take it out of the queue."""
-    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.exact(id).id))
+    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.get(id).id))

@@ -7,8 +7,20 @@ from pydantic import Field
 
 from vizsla.api import models
 from vizsla.models.card import Card
-from vizsla.store.queries import Entry
-from vizsla.web.schema import After, EntryAnswer, JobAnswer, Limit, Order, Page, Queued, Ws, exact, page, read
+from vizsla.web.schema import (
+    After,
+    EntryAnswer,
+    JobAnswer,
+    Limit,
+    Order,
+    Page,
+    Queued,
+    Ws,
+    exact,
+    finished,
+    queued,
+    read,
+)
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -24,20 +36,16 @@ class NewModel(Queued):
 @router.get("")
 def list_models(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Card]:
     """The cards of models."""
-
-    def finished(entry: Entry) -> Card | None:
-        return models.get(ws, entry.id) if ws.is_finished("model", entry.id) else None
-
-    items, following = page(ws.store.all("model"), finished, limit=limit, after=after, order=order)
-    return Page(items=items, next=following)
+    return finished(ws, "model", models.get, limit=limit, after=after, order=order)
 
 
 @router.post("", status_code=202)
 def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
     """Put the export of a run's checkpoint into the queue."""
-    job = models.submit(ws, exact(ws, body.run, "run"), name=body.name, checkpoint=body.checkpoint, job=body.job)
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobAnswer.model_validate(job)
+    return queued(
+        models.submit(ws, exact(ws, body.run, "run"), name=body.name, checkpoint=body.checkpoint, job=body.job),
+        response,
+    )
 
 
 @router.get("/{reference}")

@@ -10,8 +10,7 @@ from pydantic import Field
 from vizsla import events, work
 from vizsla.api import runs
 from vizsla.errors import InvalidInput
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.store.workspace import Workspace
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
 from vizsla.web.paths import allowed
@@ -27,7 +26,8 @@ from vizsla.web.schema import (
     RunAnswer,
     Ws,
     exact,
-    page,
+    finished,
+    queued,
     read,
 )
 
@@ -76,21 +76,18 @@ def list_runs(
 ) -> Page[RunAnswer]:
     """The runs that have begun."""
 
-    def begun(entry: Entry) -> RunAnswer | None:
-        if not ws.is_finished("run", entry.id):
-            return None
-        found = RunAnswer.of(runs.get(ws, entry.id))
+    def begun(ws: Workspace, id: str) -> RunAnswer | None:
+        found = RunAnswer.of(runs.get(ws, id))
         return found if state in (None, found.progress.state) else None
 
-    items, following = page(ws.store.all("run"), begun, limit=limit, after=after, order=order)
-    return Page(items=items, next=following)
+    return finished(ws, "run", begun, limit=limit, after=after, order=order)
 
 
 @router.post("", status_code=202)
 def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> JobAnswer:
     """Put a training into the queue."""
     spec, dataset = _allowed(request, body.spec), exact(ws, body.dataset, "dataset")
-    return _queued(runs.submit(ws, dataset, spec, name=body.name, job=body.job), response)
+    return queued(runs.submit(ws, dataset, spec, name=body.name, job=body.job), response)
 
 
 @router.get("/{reference}")
@@ -124,14 +121,14 @@ def stop_run(ws: Ws, reference: str) -> EntryAnswer:
 def resume_run(ws: Ws, reference: str, response: Response, body: Resumed | None = None) -> JobAnswer:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint."""
     body = body or Resumed()
-    return _queued(runs.submit_resume(ws, exact(ws, reference, "run"), device=body.device, job=body.job), response)
+    return queued(runs.submit_resume(ws, exact(ws, reference, "run"), device=body.device, job=body.job), response)
 
 
 @router.post("/{reference}/extend", status_code=202)
 def extend_run(ws: Ws, reference: str, body: Extended, response: Response) -> JobAnswer:
     """Train a run that has ended for more epochs."""
     id = exact(ws, reference, "run")
-    return _queued(runs.submit_extend(ws, id, body.epochs, device=body.device, job=body.job), response)
+    return queued(runs.submit_extend(ws, id, body.epochs, device=body.device, job=body.job), response)
 
 
 @router.post("/{reference}/clone", status_code=202)
@@ -139,7 +136,7 @@ def clone_run(ws: Ws, reference: str, request: Request, response: Response, body
     """Train anew on the dataset of a run, with its settings or others."""
     body = body or Cloned()
     spec = _allowed(request, body.spec) if body.spec is not None else None
-    return _queued(runs.submit_clone(ws, exact(ws, reference, "run"), spec, name=body.name, job=body.job), response)
+    return queued(runs.submit_clone(ws, exact(ws, reference, "run"), spec, name=body.name, job=body.job), response)
 
 
 @router.patch("/{reference}")
@@ -159,8 +156,3 @@ def _allowed(request: Request, spec: TrainingSpec) -> TrainingSpec:
     if spec.weights == "auto":
         return spec
     return spec.model_copy(update={"weights": str(allowed(request, spec.weights, where="spec.weights"))})
-
-
-def _queued(job: Job, response: Response) -> JobAnswer:
-    response.headers["Location"] = f"/api/v1/jobs/{job.id}"
-    return JobAnswer.model_validate(job)
