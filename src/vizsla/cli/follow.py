@@ -157,7 +157,7 @@ class View:
     def _head(self, width: int) -> RenderableType:
         step = self._step["step"] if self._step else 0
         epoch = self._step["epoch"] if self._step else 0
-        counted = f"epoch {epoch}/{self._epochs}  step {step:,}/{self._total_steps:,}"
+        counted = f"epoch {epoch}/{self._epochs}  step {step:,}/{self._total_steps:,}" if self._total_steps else ""
         cells: list[RenderableType] = [f"[bold]{safe(self._name)}[/]", state(self._state), counted]
         if width >= MIN_BAR_WIDTH:
             style = STATE_STYLES[self._state]
