@@ -97,7 +97,7 @@ def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> 
 
 def _take_name(ws: Workspace, kind: Kind, name: str, parents: Sequence[str], id: str) -> Entry:
     try:
-        return ws.store.add(kind, name, parents=parents, id=id)
+        return ws.store.add(kind, name, owner=ws.user, parents=parents, id=id)
     except Conflict:
         other = next((row for row in ws.store.all(kind) if row.name == name), None)
         making = ws.store.jobs.live_of(other.id) if other else None
@@ -167,7 +167,9 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
             return  # it was finished while the sweep looked
         ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
         parents = [id for id in ids if id in known]
-        ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
+        ws.store.add(
+            kind, facts["name"], owner=ws.user, parents=parents, id=facts["id"], created_at=facts["created_at"]
+        )
     except (VizslaError, KeyError, AttributeError) as error:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 

@@ -9,7 +9,6 @@ waits for.
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shutil
 import signal
@@ -60,7 +59,7 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
         entry.kind,
         entry.id,
         entry.name,
-        owner=_user(),
+        owner=ws.user,
         need=need.as_dict(),
         priority=spec.priority,
         retries=spec.retries,
@@ -72,13 +71,6 @@ def require_possible(ws: Workspace, need: Need) -> None:
     """Raise `Unavailable` or `DiskFull` where work with this need could not be done."""
     require(need, capacity())
     files.require_space(ws.root, 0)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container may run as a number without a name
-        return str(os.getuid())
 
 
 BESIDE = Need((HOST,), 1, 1.0)

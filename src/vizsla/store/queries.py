@@ -28,6 +28,8 @@ class Entry(NamedTuple):
     kind: Kind
     name: str
     created_at: str
+    owner: str
+    """an account, or a user of the machine"""
 
 
 class Store:
@@ -48,11 +50,19 @@ class Store:
             ) from None
 
     def add(
-        self, kind: Kind, name: str, *, parents: Sequence[str] = (), id: str | None = None, created_at: str = ""
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        owner: str = "",
+        parents: Sequence[str] = (),
+        id: str | None = None,
+        created_at: str = "",
     ) -> Entry:
         """Take a name.
 
         Args:
+            owner: whose it is to be.
             parents: ids of what the thing is made from.
             id: of a folder that is there already; else a new one.
             created_at: ISO time; now by default.
@@ -62,7 +72,7 @@ class Store:
             Conflict: the name is taken, or what it is made from is gone.
         """
         check_name(name)
-        row = Entry(id or new_id(), kind, name, created_at or now())
+        row = Entry(id or new_id(), kind, name, created_at or now(), owner)
         try:
             with self._writer.begin() as connection:
                 connection.execute(insert(entry).values(row._asdict()))
@@ -250,4 +260,4 @@ def check_name(name: str) -> None:
 
 
 def _entry(row: Row[Any]) -> Entry:
-    return Entry(row.id, row.kind, row.name, row.created_at)
+    return Entry(row.id, row.kind, row.name, row.created_at, row.owner)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from vizsla.errors import Conflict
 
-CURRENT = "0002"
+CURRENT = "0003"
 
 
 def prepare(engine: Engine, path: Path) -> bool:

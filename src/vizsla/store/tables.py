@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, ForeignKey, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 
@@ -14,7 +26,10 @@ entry = Table(
     Column("kind", String(16), nullable=False),
     Column("name", String(100), nullable=False),
     Column("created_at", String(32), nullable=False),
+    # An account, or a user of the machine; it may be gone.
+    Column("owner", String(100), nullable=False),
     UniqueConstraint("kind", "name"),
+    Index("ix_entry_kind_created_at", "kind", "created_at", "id"),
 )
 
 # What a thing was made from: a run from its dataset, a model from its run.
@@ -46,6 +61,7 @@ job = Table(
     Column("stop_asked", Boolean, nullable=False),
     Column("failure", String(16)),
     Column("error", JSON),
+    Index("ix_job_created_at", "created_at", "id"),
 )
 
 # Every state that a job was in.
@@ -66,4 +82,56 @@ job_need = Table(
     metadata,
     Column("job_id", String(16), ForeignKey("job.id", ondelete="CASCADE"), primary_key=True),
     Column("needed_id", String(16), ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+# Who may use the server.
+account = Table(
+    "account",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("role", String(16), nullable=False),
+    Column("password", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("disabled", Boolean, nullable=False),
+)
+
+# What proves who asks: a session of a browser, or a token of a program. Of its secret only the digest is kept.
+credential = Table(
+    "credential",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("account_id", String(16), ForeignKey("account.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("created_at", String(32), nullable=False),
+    Column("expires_at", String(32)),
+    Column("used_at", String(32)),
+)
+
+# What was done, by whom and from where. It outlives accounts and things.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", String(32), nullable=False, index=True),
+    Column("account", String(100), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("thing", String(200), nullable=False),
+    Column("outcome", String(64), nullable=False),
+)
+
+# The answers to requests that carried a key, for those who ask again because they never heard it.
+answered = Table(
+    "answered",
+    metadata,
+    Column("account", String(100), primary_key=True),
+    Column("key", String(200), primary_key=True),
+    Column("request", String(64), nullable=False),
+    Column("at", String(32), nullable=False, index=True),
+    Column("status", Integer),
+    Column("headers", JSON, nullable=False),
+    Column("body", Text, nullable=False),
 )

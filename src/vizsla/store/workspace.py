@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vizsla import files
@@ -24,6 +26,14 @@ QUEUE = "queue"
 """the folder whose lock is held by the process that looks after the queue at this moment"""
 
 
+def machine_user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a number without a name
+        return str(os.getuid())
+
+
 @dataclass(frozen=True)
 class Workspace:
     """Where everything lies. Close it when done, or use it in a `with` statement."""
@@ -32,6 +42,8 @@ class Workspace:
     store: Store
     network_folders: tuple[Path, ...] = ()
     """where the Python files lie that may be run as networks"""
+    user: str = field(default_factory=machine_user)
+    """on whose behalf things are made: the account that asks a server, else who runs this process"""
 
     def folder(self, kind: Kind, id: str) -> Path:
         """The folder of a thing."""

@@ -56,6 +56,7 @@ class EntryAnswer(Answer):
     kind: jobs.Kind
     name: str
     created_at: str
+    owner: str
 
 
 class JobAnswer(Answer):
