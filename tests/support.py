@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -39,6 +43,30 @@ class Cli:
         )
         assert done.returncode == status, f"{args}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Server:
+    """`vizsla serve` in a process of its own."""
+
+    def __init__(self, root: Path, *options: object, verify: ssl.SSLContext | bool = True) -> None:
+        self.process = subprocess.Popen(
+            command("serve", "--port", 0, *options), env=environment(root), stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stderr is not None
+        said = ""
+        while not (found := re.search(r"(https?://[^/]+)/api/v1\.", said)):
+            line = self.process.stderr.readline()
+            assert line, said
+            said += line
+        self.url = found[1] + "/api/v1"
+        self.client = httpx.Client(base_url=self.url, timeout=60, verify=verify)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """End it; returns its exit status. What it wrote since it began is in `said`."""
+        self.client.close()
+        self.process.send_signal(number)
+        _, self.said = self.process.communicate(timeout=120)
+        return self.process.returncode
 
 
 def command(*args: object) -> list[str]:

@@ -49,6 +49,26 @@ class Conflict(VizslaError):
     kind = "conflict"
 
 
+class NotSignedIn(VizslaError):
+    """Nothing proves who asks."""
+
+    kind = "not-signed-in"
+
+
+class Forbidden(VizslaError):
+    """Who asks may not do this."""
+
+    kind = "forbidden"
+
+
+class TooMany(VizslaError):
+    """So often, or so much at once, is not allowed."""
+
+    kind = "too-many"
+    retry_after_s: int | None = None
+    """when it may be allowed again"""
+
+
 class DiskFull(VizslaError):
     """There is not, or no longer, room on the disk for what has to be written."""
 

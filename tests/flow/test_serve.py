@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support import Cli, command, draw_shapes, environment
+from tests.support import Cli, Server, draw_shapes
 
 from vizsla import events
 from vizsla.api import datasets, jobs, runs
@@ -31,31 +30,9 @@ TINY = {"net": "lenet", "tune": "scratch", "epochs": 1, "batch_size": 32}
 LONG = TINY | {"epochs": 1000}
 
 
-class Server:
-    """`vizsla serve` in a process of its own."""
-
-    def __init__(self, ws: Workspace, *options: object) -> None:
-        self.process = subprocess.Popen(
-            command("serve", "--port", 0, *options), env=environment(ws.root), stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        said = ""
-        while not (found := re.search(r"(http://[^/]+)/api/v1\.", said)):
-            line = self.process.stderr.readline()
-            assert line, said
-            said += line
-        self.client = httpx.Client(base_url=found[1] + "/api/v1", timeout=60)
-
-    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
-        self.client.close()
-        self.process.send_signal(number)
-        self.process.communicate(timeout=WAIT_S)
-        return self.process.returncode
-
-
 @pytest.fixture(scope="module")
 def server(ws: Workspace) -> Iterator[Server]:
-    started = Server(ws, "--allow", datasets.get(ws, "shapes").spec.source.parent)
+    started = Server(ws.root, "--allow", datasets.get(ws, "shapes").spec.source.parent)
     yield started
     assert started.stop() == 0
 
@@ -279,7 +256,7 @@ def test_health_metrics_and_the_description(client: httpx.Client, server: Server
 
 def test_only_this_machine_is_served(cli: Cli) -> None:
     refused = cli("serve", "--host", "0.0.0.0", status=1)
-    assert "there are no accounts yet" in refused.err
+    assert "there is no account to tell who may do what" in refused.err
     assert "There is no port 70000" in cli("serve", "--port", 70000, status=1).err
 
 
@@ -295,7 +272,7 @@ def test_training_outlives_its_server_and_the_next_one_takes_it_over(
 
     with vizsla.open(tmp_path / "workspace") as own:
         datasets.create(own, "shapes", datasets.get(ws, "shapes").spec)
-        first = Server(own)
+        first = Server(own.root)
         body = {"dataset": "shapes", "spec": TINY | {"epochs": 300, "checkpoint_every_s": 0.1}, "name": "r"}
         job = first.client.post("/runs", json=body).json()
         log = own.folder("run", job["thing"]) / "events.jsonl"
@@ -304,7 +281,7 @@ def test_training_outlives_its_server_and_the_next_one_takes_it_over(
         worker = runs.get(own, "r").progress.worker
         assert worker is not None, "it goes on without a server"
         os.kill(worker, signal.SIGKILL)
-        second = Server(own)
+        second = Server(own.root)
         _until(lambda: own.store.jobs.get(job["id"]).attempt == 2)
         second.client.post("/runs/r/stop")
         _until(lambda: own.store.jobs.get(job["id"]).state == "stopped")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from vizsla import files
 from vizsla.api import keeper
-from vizsla.errors import Conflict
+from vizsla.errors import Conflict, NotFound
 from vizsla.jobs import queue
 from vizsla.store.jobs import Change, Job
-from vizsla.store.workspace import Workspace
+from vizsla.store.workspace import Workspace, require_own
 
 
 class Shown(NamedTuple):
@@ -48,13 +49,24 @@ def stop(ws: Workspace, reference: str) -> Job:
 
     Raises:
         Conflict: it has ended.
+        Forbidden: neither the job nor what it works on belongs to the user.
     """
     queue.turn(ws)
     job = ws.store.jobs.find(reference)
+    _require_own(ws, job)
     if not job.live:
         raise Conflict(f"The job {job.id} has ended: it is {job.state}.")
     queue.stop(ws, job)
     return ws.store.jobs.get(job.id)
+
+
+def _require_own(ws: Workspace, job: Job) -> None:
+    """An admin may have resumed what belongs to another: both may stop that."""
+    owner = job.owner
+    with contextlib.suppress(NotFound):
+        if ws.store.exact(job.thing, job.kind).owner == ws.user:
+            owner = ws.user
+    require_own(ws, f"job {job.id}", owner)
 
 
 def leave(ws: Workspace) -> None:

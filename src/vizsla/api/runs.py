@@ -232,7 +232,7 @@ def resume(
 def submit_resume(ws: Workspace, reference: str, *, device: str | None = None, job: JobSpec = JobSpec()) -> Job:
     """As `resume`, but returns at once. Where it is about to go on already, that is its job."""
     _check_device(device)
-    entry = ws.store.find(reference, "run")
+    entry = workspace.to_change(ws, "run", reference)
     queue.turn(ws)
     waiting = ws.store.jobs.live_of(entry.id)
     if waiting and waiting.state in ("queued", "starting") and device is None:
@@ -279,7 +279,7 @@ def submit_extend(
     if epochs < 1:
         raise InvalidInput(f"A run is extended by one epoch or more, not by {epochs}.", where="epochs")
     _check_device(device)
-    entry = ws.store.find(reference, "run")
+    entry = workspace.to_change(ws, "run", reference)
     queue.turn(ws)
     folder = ws.folder("run", entry.id)
     with files.Lock(folder):
@@ -408,7 +408,7 @@ def stop(ws: Workspace, reference: str) -> Entry:
     Raises:
         Conflict: it is not running.
     """
-    entry = ws.store.find(reference, "run")
+    entry = workspace.to_change(ws, "run", reference)
     job = ws.store.jobs.live_of(entry.id)
     if job is not None:
         queue.stop(ws, job)
@@ -427,7 +427,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
         InvalidInput: the name cannot be used.
         Conflict: the name is taken, or the run is running.
     """
-    entry = ws.store.find(reference, "run")
+    entry = workspace.to_change(ws, "run", reference)
     get(ws, entry.id)  # one that has not begun says so
     folder = ws.folder("run", entry.id)
     with files.Lock(folder):

@@ -17,7 +17,7 @@ from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.jobs import Kind
 from vizsla.store.queries import Entry, Store
-from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished
+from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_own
 
 Thing = TypeVar("Thing")
 
@@ -174,14 +174,27 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 
 
+def to_change(ws: Workspace, kind: Kind, reference: str) -> Entry:
+    """The thing of this id, name or beginning of one, which the user may change.
+
+    Raises:
+        NotFound: there is no such thing.
+        Forbidden: it belongs to another.
+    """
+    entry = ws.store.find(reference, kind)
+    require_own(ws, f"{kind} {entry.name!r}", entry.owner)
+    return entry
+
+
 def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
     """Delete a thing and its files.
 
     Raises:
         NotFound: there is no such thing.
+        Forbidden: it belongs to another.
         Conflict: other things were made from it, or a process is at work on it.
     """
-    entry = ws.store.find(reference, kind)
+    entry = to_change(ws, kind, reference)
     folder = ws.folder(kind, entry.id)
     waiting = ws.store.jobs.live_of(entry.id)
     if waiting and waiting.state == "queued":

@@ -4,23 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 import vizsla
-from vizsla.api import keeper
+from vizsla.api import accounts, keeper
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
 from vizsla.errors import Conflict, InvalidInput
+from vizsla.store.workspace import Workspace
 
 MAX_PORT = 65_535
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+Format = Literal["text", "json"]
+
+
+@Parameter(name="*", group="Where others can reach it")
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How passwords and tokens cross a network."""
+
+    tls_cert: Annotated[
+        Path | None, Parameter(show_default=False, help="Certificate (PEM), with those that vouch for it.")
+    ] = None
+    tls_key: Annotated[Path | None, Parameter(show_default=False, help="The key of the certificate (PEM).")] = None
+    plain: Annotated[
+        bool,
+        Parameter(
+            negative="", show_default=False, help="Listen without TLS all the same, as behind a proxy that has it."
+        ),
+    ] = False
+    proxy: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Address of a proxy whose word is taken on who asks, and how (X-Forwarded-For, -Proto).",
+        ),
+    ] = ()
 
 
 def serve(
     *,
-    host: Annotated[str, Parameter(help="Address to listen on; one of this machine's own loopback.")] = "127.0.0.1",
+    host: Annotated[
+        str, Parameter(help="Address to listen on. One that others can reach needs an account, and TLS.")
+    ] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 5000,
     allow: Annotated[
         tuple[Path, ...],
@@ -30,34 +62,94 @@ def serve(
             help="Folder below which requests may name pictures and weights. May be given more than once.",
         ),
     ] = (),
+    reach: Reach = Reach(),
+    log_format: Annotated[
+        Format,
+        Parameter(help="text says what needs attention; json writes that and each request as an object a line."),
+    ] = "text",
     common: Common = Common(),
 ) -> None:
     """Serve the workspace by REST, and look after its queue, until Ctrl-C.
 
     /api/v1/openapi.json describes the routes. What is at work goes on when the server ends, and the next one takes it
-    over.
+    over. Once there is an account (`vizsla account create`), everybody has to sign in.
     """
     import uvicorn
 
-    from vizsla.web.app import LOOPBACK, create_app
+    from vizsla.web import logs
+    from vizsla.web.app import create_app
 
-    if host not in LOOPBACK:
-        raise InvalidInput(
-            f"{host} can be reached from elsewhere, and there are no accounts yet to tell who may do what.",
-            where="--host",
-            remedy="Leave out --host, and reach this machine by ssh -L.",
-        )
     for folder in allow:
         if not folder.is_dir():
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
-    with vizsla.open(common.workspace) as ws, _listen(host, port) as listening:
-        app = create_app(ws, keeper.take(ws), allowed=allow)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10)
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{listening.getsockname()[1]}/api/v1"
-        err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
-        with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
-            uvicorn.Server(config).run(sockets=[listening])
+    _check_certificate(reach)
+    with vizsla.open(common.workspace) as ws:
+        if host not in LOOPBACK:
+            _check_reachable(ws, host, reach)
+        with _listen(host, port) as listening:
+            app = create_app(ws, keeper.take(ws), allowed=allow)
+            logs.install(log_format)
+            config = uvicorn.Config(app, **_settings(reach))
+            url = _url("https" if reach.tls_cert else "http", host, listening)
+            err.print(
+                f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
+            )
+            with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
+                uvicorn.Server(config).run(sockets=[listening])
+
+
+def _settings(reach: Reach) -> dict[str, Any]:
+    return {
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 10,
+        "proxy_headers": bool(reach.proxy),
+        "forwarded_allow_ips": list(reach.proxy),
+        "ssl_certfile": reach.tls_cert,
+        "ssl_keyfile": reach.tls_key,
+    }
+
+
+def _url(scheme: str, host: str, listening: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{listening.getsockname()[1]}/api/v1"
+
+
+def _check_reachable(ws: Workspace, host: str, reach: Reach) -> None:
+    """Refuse to serve those who cannot be told apart, or whose passwords others could read."""
+    if not accounts.list_all(ws):
+        raise InvalidInput(
+            f"{host} can be reached from elsewhere, and there is no account to tell who may do what.",
+            where="--host",
+            remedy="Make one: vizsla account create NAME. Or leave out --host, and reach this machine by ssh -L.",
+        )
+    if reach.tls_cert is None and not reach.plain:
+        raise InvalidInput(
+            f"{host} can be reached from elsewhere, and passwords would cross the network for all to read.",
+            where="--host",
+            remedy="Give --tls-cert and --tls-key; or --plain where a proxy with TLS stands before it.",
+        )
+
+
+def _check_certificate(reach: Reach) -> None:
+    cert, key = reach.tls_cert, reach.tls_key
+    if cert is None and key is None:
+        return
+    if cert is None or key is None:
+        raise InvalidInput("A certificate and its key belong together.", remedy="Give both --tls-cert and --tls-key.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise InvalidInput(
+            f"The certificate and its key cannot be used: {error}.",
+            where=str(cert),
+            remedy="Give PEM files that belong together, the key without a password.",
+        ) from None
+
+
+def _no_password() -> str:
+    raise ValueError("the key has a password")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from vizsla.errors import Conflict, DiskFull, InvalidInput, NotFound, did_you_me
 from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store import schema
+from vizsla.store.accounts import Accounts
 from vizsla.store.jobs import Jobs, Kind
 from vizsla.store.tables import entry, link
 
@@ -40,6 +41,7 @@ class Store:
         self.engine = connect(path)
         self._writer = self.engine.execution_options(writes=True)
         self.jobs = Jobs(self.engine, self._writer)
+        self.accounts = Accounts(self.engine, self._writer)
         try:
             self.created = schema.prepare(self._writer, path)
         except DatabaseError as error:

@@ -106,7 +106,7 @@ credential = Table(
     Column("name", String(100), nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
     Column("created_at", String(32), nullable=False),
-    Column("expires_at", String(32)),
+    Column("expires_at", String(32), nullable=False),
     Column("used_at", String(32)),
 )
 

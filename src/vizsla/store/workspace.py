@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vizsla import files
-from vizsla.errors import Conflict
+from vizsla.errors import Conflict, Forbidden
+from vizsla.store.accounts import Role
 from vizsla.store.jobs import Kind
 from vizsla.store.queries import Store
 
@@ -44,6 +45,8 @@ class Workspace:
     """where the Python files lie that may be run as networks"""
     user: str = field(default_factory=machine_user)
     """on whose behalf things are made: the account that asks a server, else who runs this process"""
+    role: Role = "admin"
+    """what that user may do; who runs a process here can change the files anyway"""
 
     def folder(self, kind: Kind, id: str) -> Path:
         """The folder of a thing."""
@@ -62,6 +65,15 @@ class Workspace:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def require_own(ws: Workspace, what: str, owner: str) -> None:
+    """Raise `Forbidden` where the user may not change what belongs to `owner`."""
+    if ws.role != "admin" and (ws.role != "member" or owner != ws.user):
+        raise Forbidden(
+            f"The {what} belongs to {owner or 'nobody'}; you are {ws.user}, a {ws.role}.",
+            remedy="Ask its owner or an admin.",
+        )
 
 
 def discard_unfinished(ws: Workspace, kind: Kind, id: str) -> bool:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
 from vizsla.api import keeper
+from vizsla.api.accounts import forget_old_actions
 from vizsla.store.workspace import Workspace
-from vizsla.web import metrics, problems
+from vizsla.web import auth, metrics, problems
+from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
-from vizsla.web.routes import datasets, evaluations, jobs, machine, models, runs
+from vizsla.web.guard import Guard
+from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, runs
 
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ()) -> FastAPI:
@@ -47,13 +48,15 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ())
     app.state.held = held
     app.state.allowed = tuple(folder.resolve() for folder in allowed)
     app.state.requests = metrics.Requests()
+    app.state.attempts = Attempts()
     problems.install(app)
     app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
-    app.middleware("http")(_guarded)
     app.add_middleware(Bounded)
+    app.add_middleware(Guard, ws=ws, requests=app.state.requests)  # the last is the first to see a request
     api = APIRouter(prefix="/api/v1")
     for noun in (datasets, runs, evaluations, models, jobs, machine):
-        api.include_router(noun.router)
+        api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
+    api.include_router(accounts.router)
     app.include_router(api)
     app.add_api_route("/healthz", _alive, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
@@ -64,6 +67,7 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ())
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Look after the queue in a thread; work that is under way outlives the server."""
+    forget_old_actions(app.state.workspace)
     wanted = threading.Event()
     wanted.set()
     thread = threading.Thread(
@@ -79,33 +83,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         wanted.clear()
         thread.join()
-
-
-async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse what a page of another site has a browser send, and count the rest.
-
-    A name that was made to point here (DNS rebinding) shows in the host, a form or script of elsewhere in the origin.
-    """
-    if _hostname(f"//{request.headers.get('host', '')}") not in LOOPBACK:
-        return problems.answer(403, "forbidden", "This server answers to this machine only.", where="Host")
-    origin = request.headers.get("origin")
-    own = f"http://{request.headers['host']}"
-    site = request.headers.get("sec-fetch-site", "none")
-    if origin not in (None, own) or site not in ("none", "same-origin"):
-        return problems.answer(403, "forbidden", "The request comes from a page of another site.", where="Origin")
-    with request.app.state.requests.timed(request) as done:
-        response = await call_next(request)
-        done(response.status_code)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def _hostname(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 async def _alive() -> dict[str, str]:

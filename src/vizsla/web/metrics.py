@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import get_args
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
 
 from vizsla.jobs.devices import capacity
@@ -31,23 +28,13 @@ class Requests:
             buckets=(0.005, 0.02, 0.1, 0.5, 2, 10),
         )
 
-    @contextlib.contextmanager
-    def timed(self, request: Request) -> Iterator[Callable[[int], None]]:
-        """Time a request; to be told its status. One that raises counts as 500."""
-        began = time.perf_counter()
-        status = 500
+    def observe(self, method: str, route: str, status: int, elapsed_s: float) -> None:
+        """Count a request.
 
-        def done(code: int) -> None:
-            nonlocal status
-            status = code
-
-        try:
-            yield done
-        finally:
-            # The pattern of the route, not its path: one series for all runs.
-            route = getattr(request.scope.get("route"), "path", "none").removeprefix("/api/v1")
-            method = request.method if request.method in METHODS else "other"
-            self._seconds.labels(method, route, status).observe(time.perf_counter() - began)
+        Args:
+            route: its pattern, not its path: one series for all runs.
+        """
+        self._seconds.labels(method if method in METHODS else "other", route, status).observe(elapsed_s)
 
 
 def text(app: FastAPI) -> bytes:

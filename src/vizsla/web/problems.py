@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from vizsla.errors import VizslaError
+from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 1000
@@ -23,9 +23,12 @@ log = logging.getLogger("vizsla.web")
 
 STATUS = {
     "invalid-input": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "not-signed-in": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
     "not-found": HTTPStatus.NOT_FOUND,
     "conflict": HTTPStatus.CONFLICT,
     "unavailable": HTTPStatus.CONFLICT,
+    "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
@@ -61,6 +64,13 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document, in which problems have their own media type."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        schemes = {
+            "token": {"type": "http", "scheme": "bearer", "description": "of a program"},
+            "session": {"type": "apiKey", "in": "cookie", "name": "vizsla_session", "description": "of a browser"},
+        }
+        found.setdefault("components", {})["securitySchemes"] = schemes
+        # The last: a server without accounts asks nobody.
+        found["security"] = [{"token": []}, {"session": []}, {}]
         for operations in found["paths"].values():
             for operation in operations.values():
                 for status in PROBLEMS:
@@ -85,13 +95,25 @@ def answer(status: int, kind: str, detail: str, **fields: Any) -> JSONResponse:
     return JSONResponse(problem.model_dump(mode="json"), status, media_type=MEDIA_TYPE)
 
 
-async def _expected(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, VizslaError)
+def of(error: VizslaError) -> JSONResponse:
+    """An expected error as an answer."""
     status = STATUS.get(error.kind, HTTPStatus.INTERNAL_SERVER_ERROR)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # where and why is for the one who looks after the server
-        log.error("%s %s: %s", request.method, request.url.path, error)
         return answer(status, error.kind, error.what, remedy="The server's log says more.")
-    return answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
+    response = answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
+    if isinstance(error, NotSignedIn):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooMany) and error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+async def _expected(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, VizslaError)
+    response = of(error)
+    if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    return response
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vizsla.api.runs import RunStatus
@@ -16,6 +16,7 @@ from vizsla.store import jobs
 from vizsla.store.queries import Entry
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import Run, State
+from vizsla.web import auth
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -133,13 +134,7 @@ class Queued(Body):
     job: JobSpec = JobSpec()
 
 
-def workspace(request: Request) -> Workspace:
-    """The workspace that the server runs on."""
-    found: Workspace = request.app.state.workspace
-    return found
-
-
-Ws = Annotated[Workspace, Depends(workspace)]
+Ws = Annotated[Workspace, Depends(auth.workspace)]
 # Each is read from its folder.
 LOOKED_AT = 500
 Limit = Annotated[int, Query(ge=1, le=200, description="Things to answer at most.")]

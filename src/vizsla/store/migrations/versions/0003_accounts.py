@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(100), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False, unique=True),
         sa.Column("created_at", sa.String(32), nullable=False),
-        sa.Column("expires_at", sa.String(32)),
+        sa.Column("expires_at", sa.String(32), nullable=False),
         sa.Column("used_at", sa.String(32)),
     )
     op.create_index("ix_credential_account_id", "credential", ["account_id"])

@@ -1,0 +1,228 @@
+"""Verbs on accounts: who may use a server, how they prove it, and what they did."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import unicodedata
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from vizsla.errors import InvalidInput, NotFound, NotSignedIn
+from vizsla.store.accounts import Account, Action, Credential, Role
+from vizsla.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pwdlib import PasswordHash
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+MIN_PASSWORD, MAX_PASSWORD = 10, 256
+SESSION_DAYS = 7
+TOKEN_DAYS = 90
+MAX_TOKEN_DAYS = 3650
+AUDIT_DAYS = 400
+# To note each use of a token would make every request a writing one.
+USED_EVERY = timedelta(minutes=10)
+# What tools that look for leaked secrets can tell it by.
+TOKEN_PREFIX = "vizsla_"
+
+
+class Bearer(NamedTuple):
+    """Who asks, and what proves it."""
+
+    account: Account
+    credential: Credential
+
+
+def create(ws: Workspace, name: str, password: str, *, role: Role | None = None) -> Account:
+    """Make an account.
+
+    Args:
+        role: viewer (reads), member (makes things, and changes its own), or admin (changes all, and accounts).
+            By default the first account is an admin, and every other a member.
+
+    Raises:
+        InvalidInput: the name or the password cannot be used.
+        Conflict: the name is taken.
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidInput(
+            f"{name[:80]!r} cannot be the name of an account.",
+            where="name",
+            remedy="It has 1 to 64 characters: small letters, digits, and . _ @ - within.",
+        )
+    _check_password(name, password)
+    role = role or ("member" if ws.store.accounts.any() else "admin")
+    return ws.store.accounts.add(name, role, _hasher().hash(_canonical(password)))
+
+
+def get(ws: Workspace, name: str) -> Account:
+    """The account of this name."""
+    return ws.store.accounts.get(name)
+
+
+def list_all(ws: Workspace) -> list[Account]:
+    """All accounts, by name."""
+    return ws.store.accounts.all()
+
+
+def change(
+    ws: Workspace,
+    name: str,
+    *,
+    role: Role | None = None,
+    password: str | None = None,
+    disabled: bool | None = None,
+) -> Account:
+    """Change an account, as a whole or not at all; None leaves as it is. Its sessions end, its tokens stay.
+
+    Args:
+        disabled: it proves nothing then, neither by its password nor by its tokens.
+
+    Raises:
+        InvalidInput: the password cannot be used.
+        Conflict: no admin would be left.
+    """
+    columns: dict[str, object] = {"role": role, "disabled": disabled}
+    if password is not None:
+        _check_password(name, password)
+        columns["password"] = _hasher().hash(_canonical(password))
+    given = {column: value for column, value in columns.items() if value is not None}
+    return ws.store.accounts.change(name, **given) if given else ws.store.accounts.get(name)
+
+
+def delete(ws: Workspace, name: str) -> Account:
+    """Delete an account with its sessions and tokens. What it owns stays, for admins to look after.
+
+    Raises:
+        Conflict: it is the last admin.
+    """
+    return ws.store.accounts.remove(name)
+
+
+def sign_in(ws: Workspace, name: str, password: str) -> tuple[str, Bearer]:
+    """Begin a session; returns the secret that proves it.
+
+    Raises:
+        NotSignedIn: name and password do not belong together, or the account is disabled. Which, is not said.
+    """
+    account = check_password(ws, name, password)
+    secret, credential = _give(ws, account, "session", "", SESSION_DAYS)
+    return secret, Bearer(account, credential)
+
+
+def check_password(ws: Workspace, name: str, password: str) -> Account:
+    """The account of this name and password.
+
+    Raises:
+        NotSignedIn: as `sign_in`.
+    """
+    try:
+        account = ws.store.accounts.get(name)
+    except NotFound:
+        account = None
+    # One that does not exist takes as long.
+    right = _hasher().verify(_canonical(password[:MAX_PASSWORD]), account.password if account else _nobody())
+    if account is None or not right or account.disabled or len(password) > MAX_PASSWORD:
+        raise NotSignedIn("Name and password do not belong to an account.", remedy="Ask an admin for a new password.")
+    return account
+
+
+def create_token(ws: Workspace, account: str, name: str, *, days: int = TOKEN_DAYS) -> tuple[str, Credential]:
+    """A token with which a program acts for an account; its secret is returned here, and never again.
+
+    Args:
+        name: what it is for.
+        days: until it proves nothing.
+    """
+    if not name or len(name) > 100 or not name.isprintable():
+        raise InvalidInput("A token needs a name of 1 to 100 printable characters.", where="name")
+    if not 1 <= days <= MAX_TOKEN_DAYS:
+        raise InvalidInput(f"A token lives for 1 to {MAX_TOKEN_DAYS} days.", where="days")
+    return _give(ws, ws.store.accounts.get(account), "token", name, days)
+
+
+def tokens(ws: Workspace, account: str) -> list[Credential]:
+    """The tokens of an account that are not out of date, oldest first."""
+    return ws.store.accounts.credentials(ws.store.accounts.get(account), "token")
+
+
+def revoke(ws: Workspace, account: str, id: str) -> None:
+    """Let a token or session of an account prove nothing from now on.
+
+    Raises:
+        NotFound: the account has none of this id.
+    """
+    ws.store.accounts.revoke(ws.store.accounts.get(account), id)
+
+
+def bearer(ws: Workspace, secret: str) -> Bearer | None:
+    """Who it is that has this secret; None when it proves nothing."""
+    found = ws.store.accounts.bearer(_digest(secret))
+    if found is None:
+        return None
+    account, credential = found
+    if credential.used_at is None or datetime.now(UTC) - datetime.fromisoformat(credential.used_at) > USED_EVERY:
+        ws.store.accounts.used(credential.id)
+    return Bearer(account, credential)
+
+
+def actions(ws: Workspace, *, limit: int = 50, before: int | None = None) -> list[Action]:
+    """What was done, and tried, through servers and with accounts: the last first."""
+    return ws.store.accounts.actions(limit=limit, before=before)
+
+
+def note(ws: Workspace, action: str, thing: str) -> None:
+    """Write down what was done here, without a server."""
+    ws.store.accounts.note(ws.user, "here", action, thing, "done")
+
+
+def forget_old_actions(ws: Workspace) -> None:
+    """Forget what was done more than `AUDIT_DAYS` ago."""
+    ws.store.accounts.forget_actions(_time(-AUDIT_DAYS))
+
+
+def _give(ws: Workspace, account: Account, kind: str, name: str, days: int) -> tuple[str, Credential]:
+    secret = secrets.token_urlsafe(32)
+    if kind == "token":
+        secret = TOKEN_PREFIX + secret
+        return secret, ws.store.accounts.give(account, "token", name, _digest(secret), _time(days))
+    return secret, ws.store.accounts.give(account, "session", name, _digest(secret), _time(days))
+
+
+def _digest(secret: str) -> str:
+    # 256 bits of chance cannot be guessed, so a fast hash will do.
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
+
+
+def _time(days: int) -> str:
+    at = datetime.now(UTC) + timedelta(days=days)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _check_password(name: str, password: str) -> None:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD or password.strip().casefold() == name.casefold():
+        raise InvalidInput(
+            "The password cannot be used.",
+            where="password",
+            remedy=f"It has {MIN_PASSWORD} to {MAX_PASSWORD} characters, and is not the name.",
+        )
+
+
+def _canonical(password: str) -> bytes:
+    """The same bytes for the same letters, however a keyboard composes them."""
+    return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+
+
+@cache
+def _hasher() -> PasswordHash:
+    from pwdlib import PasswordHash
+
+    return PasswordHash.recommended()
+
+
+@cache
+def _nobody() -> str:
+    return _hasher().hash(secrets.token_urlsafe())

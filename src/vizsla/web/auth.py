@@ -1,0 +1,132 @@
+"""Who asks, and what their role allows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, NamedTuple, get_args
+
+from fastapi import Depends, FastAPI, Request, Response
+from starlette.requests import HTTPConnection
+
+from vizsla.api import accounts
+from vizsla.errors import Forbidden, NotSignedIn
+from vizsla.store.accounts import Credential, Role
+from vizsla.store.workspace import Workspace
+
+COOKIE = "vizsla_session"
+# A browser takes a cookie of this name over TLS only, and for this host only.
+SECURE_COOKIE = f"__Host-{COOKIE}"
+RANK: dict[str, int] = {role: rank for rank, role in enumerate(get_args(Role))}
+# Probes carry no token; and who wants to sign in has not done so yet.
+PUBLIC = (("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/api/v1/session"))
+
+
+class Who(NamedTuple):
+    """Who asks."""
+
+    name: str
+    role: Role
+    credential: Credential | None = None
+    """what proved it; None on a server without accounts"""
+
+
+def accounts_exist(app: FastAPI, ws: Workspace) -> bool:
+    """Whether people have to say who they are. Once there is an account there always is one."""
+    if not getattr(app.state, "has_accounts", False):
+        app.state.has_accounts = ws.store.accounts.any()
+    return bool(app.state.has_accounts)
+
+
+def is_public(connection: HTTPConnection) -> bool:
+    """Whether anybody may ask this."""
+    return (connection.scope.get("method"), connection.scope["path"]) in PUBLIC
+
+
+def identify(connection: HTTPConnection, ws: Workspace) -> Who:
+    """Who asks, by the token of a program or the session of a browser.
+
+    Raises:
+        NotSignedIn: neither is there, or it proves nothing (any more).
+    """
+    header = connection.headers.get("authorization")
+    if header is not None:
+        scheme, _, secret = header.partition(" ")
+        kind = "token" if scheme.lower() == "bearer" else None
+    else:
+        secret, kind = connection.cookies.get(_cookie(connection), ""), "session"
+    found = accounts.bearer(ws, secret.strip()) if kind and secret else None
+    if found is None or found.credential.kind != kind:
+        raise NotSignedIn(
+            "This server wants to know who asks."
+            if header is None and not secret
+            else "This proves nothing (any more).",
+            remedy="Sign in, or send a token that is in date: Authorization: Bearer TOKEN",
+        )
+    return Who(found.account.name, found.account.role, found.credential)
+
+
+def by_method(connection: HTTPConnection) -> None:
+    """Let viewers read, and members do all else; whose things may be changed is for the verbs to say."""
+    require(connection, "viewer" if connection.scope.get("method", "GET") in ("GET", "HEAD") else "member")
+
+
+def admin(connection: HTTPConnection) -> None:
+    """Let admins through."""
+    require(connection, "admin")
+
+
+def in_person(connection: HTTPConnection) -> None:
+    """Let those through who have signed in. A token that was stolen cannot make another, nor an account."""
+    credential = who(connection).credential
+    if credential is not None and credential.kind != "session":
+        raise Forbidden("A token cannot do this.", remedy="Sign in with name and password.")
+
+
+def require(connection: HTTPConnection, role: Role) -> None:
+    """Raise `Forbidden` unless who asks has this role, or one that may do more."""
+    mine = who(connection).role
+    if RANK[mine] < RANK[role]:
+        raise Forbidden(f"This takes the role of {role}; yours is {mine}.", remedy="Ask an admin.")
+
+
+def who(connection: HTTPConnection) -> Who:
+    """Who asks, as the guard has found out."""
+    found: Who | None = connection.state.who
+    if found is None:
+        raise NotSignedIn("This server wants to know who asks.")
+    return found
+
+
+Asker = Annotated[Who, Depends(who)]
+
+
+def workspace(connection: HTTPConnection) -> Workspace:
+    """The workspace that the server runs on, on behalf of who asks."""
+    asker = who(connection)
+    served: Workspace = connection.app.state.workspace
+    return replace(served, user=asker.name, role=asker.role)
+
+
+def set_cookie(request: Request, response: Response, secret: str) -> None:
+    """Have a browser prove who asks from now on."""
+    response.set_cookie(
+        _cookie(request),
+        secret,
+        max_age=accounts.SESSION_DAYS * 86_400,
+        secure=_secure(request),
+        httponly=True,
+        samesite="strict",
+    )
+
+
+def forget_cookie(request: Request, response: Response) -> None:
+    """Have a browser forget the session."""
+    response.delete_cookie(_cookie(request), secure=_secure(request), httponly=True, samesite="strict")
+
+
+def _secure(connection: HTTPConnection) -> bool:
+    return connection.url.scheme in ("https", "wss")
+
+
+def _cookie(connection: HTTPConnection) -> str:
+    return SECURE_COOKIE if _secure(connection) else COOKIE

@@ -1,0 +1,226 @@
+"""`/api/v1/session`, `/accounts`, `/tokens` and `/audit`: who may use the server, and what they did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
+
+from vizsla.api import accounts
+from vizsla.errors import Conflict, Forbidden, InvalidInput, NotSignedIn
+from vizsla.store.accounts import Role
+from vizsla.web import auth
+from vizsla.web.attempts import Attempts
+from vizsla.web.auth import Asker, Who
+from vizsla.web.guard import address
+from vizsla.web.schema import Answer, Body, Limit, Page, Ws
+
+router = APIRouter(tags=["accounts"])
+
+
+def _self(asker: Asker, name: str) -> None:
+    if asker.name != name:
+        raise Forbidden("A token is made by the one for whom it acts.", remedy="Sign in as that account.")
+
+
+def _self_or_admin(asker: Asker, name: str) -> None:
+    if asker.name != name and asker.role != "admin":
+        raise Forbidden("Only admins see and change the accounts of others.", remedy="Ask an admin.")
+
+
+ADMIN = [Depends(auth.admin)]
+ADMIN_IN_PERSON = [Depends(auth.admin), Depends(auth.in_person)]
+SELF_OR_ADMIN = [Depends(_self_or_admin)]
+
+Password = Annotated[str, Field(max_length=1000)]
+
+
+class SignIn(Body):
+    """Name and password."""
+
+    name: str = Field(max_length=100)
+    password: Password
+
+
+class SessionAnswer(Answer):
+    """Who asks."""
+
+    name: str
+    role: Role
+    proved_by: str = Field(description="session, token, or nothing: on a server without accounts")
+    expires_at: str | None
+
+
+class AccountAnswer(Answer):
+    """An account."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: str
+    disabled: bool
+
+
+class NewAccount(SignIn):
+    """An account to make."""
+
+    role: Role | None = Field(None, description="admin for the first account, else member")
+
+
+class AccountChange(Body):
+    """What is to become of an account; what is left out stays."""
+
+    role: Role | None = None
+    disabled: bool | None = None
+    password: Password | None = None
+    current_password: Password | None = Field(None, description="to change one's own password")
+
+
+class TokenAnswer(Answer):
+    """A token, without its secret."""
+
+    id: str
+    name: str
+    created_at: str
+    expires_at: str
+    used_at: str | None = Field(description="to ten minutes")
+
+
+class NewToken(Body):
+    """A token to make."""
+
+    name: str = Field(max_length=100, description="what it is for")
+    days: int = Field(accounts.TOKEN_DAYS, ge=1, le=accounts.MAX_TOKEN_DAYS)
+
+
+class Secret(TokenAnswer):
+    """A token with its secret, which is told only once."""
+
+    secret: str
+
+
+class ActionAnswer(Answer):
+    """Something that was done, or tried."""
+
+    number: int
+    at: str
+    account: str
+    address: str
+    action: str
+    thing: str
+    outcome: str
+
+
+@router.post("/session")
+def sign_in(request: Request, body: SignIn, response: Response) -> SessionAnswer:
+    """Begin a session: the answer sets a cookie."""
+    ws = request.app.state.workspace
+    if not auth.accounts_exist(request.app, ws):
+        raise Conflict("There are no accounts: nobody has to sign in.", remedy="Make one: vizsla account create NAME")
+    attempts: Attempts = request.app.state.attempts
+    with attempts.one(address(request.scope), body.name):
+        secret, (account, credential) = accounts.sign_in(ws, body.name, body.password)
+    request.state.who = Who(account.name, account.role, credential)  # for the audit log
+    auth.set_cookie(request, response, secret)
+    return _session(request.state.who)
+
+
+@router.get("/session")
+def get_session(asker: Asker) -> SessionAnswer:
+    """Who asks."""
+    return _session(asker)
+
+
+@router.delete("/session", status_code=204)
+def sign_out(request: Request, response: Response, asker: Asker, ws: Ws) -> None:
+    """End the session, or give back the token, that proves who asks."""
+    if asker.credential is not None:
+        accounts.revoke(ws, asker.name, asker.credential.id)
+    auth.forget_cookie(request, response)
+
+
+def _session(asker: Who) -> SessionAnswer:
+    proof = asker.credential
+    return SessionAnswer(
+        name=asker.name,
+        role=asker.role,
+        proved_by=proof.kind if proof else "nothing",
+        expires_at=proof.expires_at if proof else None,
+    )
+
+
+@router.get("/accounts", dependencies=ADMIN)
+def list_accounts(ws: Ws) -> list[AccountAnswer]:
+    """All accounts, by name."""
+    return [AccountAnswer.model_validate(account) for account in accounts.list_all(ws)]
+
+
+@router.post("/accounts", status_code=201, dependencies=ADMIN_IN_PERSON)
+def create_account(ws: Ws, body: NewAccount) -> AccountAnswer:
+    """Make an account. With the first one, everybody has to sign in from then on."""
+    return AccountAnswer.model_validate(accounts.create(ws, body.name, body.password, role=body.role))
+
+
+@router.get("/accounts/{name}", dependencies=SELF_OR_ADMIN)
+def get_account(ws: Ws, name: str) -> AccountAnswer:
+    """One's own account; for admins, any."""
+    return AccountAnswer.model_validate(accounts.get(ws, name))
+
+
+@router.patch("/accounts/{name}", dependencies=[*SELF_OR_ADMIN, Depends(auth.in_person)])
+def change_account(ws: Ws, asker: Asker, request: Request, name: str, body: AccountChange) -> AccountAnswer:
+    """Change one's own password; for admins, anything of any account. Its sessions end."""
+    if asker.role != "admin" and (body.role is not None or body.disabled is not None):
+        raise Forbidden("Only admins change roles, and disable accounts.", remedy="Ask an admin.")
+    if body.password is not None and asker.name == name and asker.credential is not None:
+        _check_own(request, ws, name, body.current_password or "")
+    changed = accounts.change(ws, name, role=body.role, password=body.password, disabled=body.disabled)
+    return AccountAnswer.model_validate(changed)
+
+
+def _check_own(request: Request, ws: Ws, name: str, password: str) -> None:
+    """Who finds a browser open cannot shut its owner out."""
+    attempts: Attempts = request.app.state.attempts
+    try:
+        with attempts.one(address(request.scope), name):
+            accounts.check_password(ws, name, password)
+    except NotSignedIn:
+        raise InvalidInput("This is not the password of the account.", where="current_password") from None
+
+
+@router.delete("/accounts/{name}", dependencies=ADMIN_IN_PERSON)
+def delete_account(ws: Ws, name: str) -> AccountAnswer:
+    """Delete an account with its tokens. What it owns stays."""
+    return AccountAnswer.model_validate(accounts.delete(ws, name))
+
+
+@router.get("/accounts/{name}/tokens", dependencies=SELF_OR_ADMIN)
+def list_tokens(ws: Ws, name: str) -> list[TokenAnswer]:
+    """The tokens of one's own account; for admins, of any."""
+    return [TokenAnswer.model_validate(token) for token in accounts.tokens(ws, name)]
+
+
+@router.post("/accounts/{name}/tokens", status_code=201, dependencies=[Depends(_self), Depends(auth.in_person)])
+def create_token(ws: Ws, name: str, body: NewToken) -> Secret:
+    """A token with which a program acts for an account. Its secret is told here, and never again."""
+    secret, token = accounts.create_token(ws, name, body.name, days=body.days)
+    return Secret.model_validate(token._asdict() | {"secret": secret})
+
+
+@router.delete("/accounts/{name}/tokens/{id}", status_code=204, dependencies=SELF_OR_ADMIN)
+def revoke_token(ws: Ws, name: str, id: str) -> None:
+    """Let a token of one's own prove nothing from now on; for admins, any."""
+    accounts.revoke(ws, name, id)
+
+
+@router.get("/audit", dependencies=ADMIN)
+def list_actions(
+    ws: Ws,
+    limit: Limit = 50,
+    after: Annotated[str | None, Query(pattern="^[0-9]{1,15}$", description="The `next` of the page before.")] = None,
+) -> Page[ActionAnswer]:
+    """What was done, and tried, and by whom: the last first."""
+    found = accounts.actions(ws, limit=limit + 1, before=int(after) if after else None)
+    items = [ActionAnswer.model_validate(action) for action in found[:limit]]
+    return Page(items=items, next=str(items[-1].number) if len(found) > limit else None)
