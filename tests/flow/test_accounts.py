@@ -96,7 +96,10 @@ def test_a_session_from_its_beginning_to_its_end(server: Server) -> None:
 def test_a_token_is_made_in_person_and_revoked(server: Server) -> None:
     with httpx.Client(base_url=server.url, timeout=60) as browser:
         browser.post("/session", json={"name": "vic", "password": PASSWORD})
-        made = browser.post("/accounts/vic/tokens", json={"name": "notebook", "days": 1})
+        unproved = browser.post("/accounts/vic/tokens", json={"name": "notebook"})
+        assert _refused(unproved, 422, "invalid-input")["where"] == "current_password"
+        wanted = {"name": "notebook", "days": 1, "current_password": PASSWORD}
+        made = browser.post("/accounts/vic/tokens", json=wanted)
         assert made.status_code == 201
         bearer = {"Authorization": f"Bearer {made.json()['secret']}"}
         assert httpx.get(f"{server.url}/session", headers=bearer).json()["proved_by"] == "token"
@@ -106,7 +109,7 @@ def test_a_token_is_made_in_person_and_revoked(server: Server) -> None:
         assert "secret" not in listed
         assert listed["used_at"]
         # A token is no session.
-        cookie = {"vizsla_session": made.json()["secret"]}
+        cookie = dict.fromkeys(browser.cookies, made.json()["secret"])
         assert httpx.get(f"{server.url}/runs", cookies=cookie).status_code == 401
         assert browser.delete(f"/accounts/vic/tokens/{listed['id']}").status_code == 204
         assert httpx.get(f"{server.url}/session", headers=bearer).status_code == 401
@@ -144,6 +147,29 @@ def test_passwords_are_changed_by_those_who_know_them(server: Server, shared: Wo
         assert changed.status_code == 200
         assert "password" not in changed.text
         assert browser.get("/session").status_code == 401, "its sessions have ended"
+
+
+def test_nobody_comes_before_all_others_but_by_an_admin(server: Server, shared: Workspace) -> None:
+    body = {"dataset": "shapes", "spec": TINY, "job": {"priority": 1}}
+    with _as(server, shared, "mia") as mia:
+        assert _refused(mia.post("/runs", json=body), 403, "forbidden")["where"] == "priority"
+
+
+def test_names_of_things_hide_no_job(server: Server, shared: Workspace) -> None:
+    with _as(server, shared, "mia") as mia, _as(server, shared, "ada") as ada:
+        first = mia.post("/runs", json={"dataset": "shapes", "spec": TINY | {"epochs": 500}, "name": "first"}).json()
+        second = mia.post("/runs", json={"dataset": "shapes", "spec": TINY, "name": first["id"]}).json()
+        for job in (second, first):
+            assert ada.post(f"/jobs/{job['id']}/stop").json()["id"] == job["id"]
+
+
+def test_a_request_in_a_thousand_pieces(server: Server) -> None:
+    def pieces() -> Iterator[bytes]:
+        for letter in b'{"name": "mia", "password": "' + b"x" * 2000 + b'"}':
+            yield bytes([letter])
+
+    answer = httpx.post(f"{server.url}/session", content=pieces(), headers={"content-type": "application/json"})
+    assert _refused(answer, 422, "invalid-input")["where"] == "password"
 
 
 def test_too_many_wrong_passwords(server: Server) -> None:
@@ -204,6 +230,7 @@ def test_what_may_be_reached_needs_accounts_and_tls(tmp_path: Path) -> None:
         accounts.create(ws, "ada", PASSWORD)
     assert "--tls-cert" in own("serve", "--host", "0.0.0.0", "--port", 0, status=1).err
     cert, key = _certificate(tmp_path)
+    assert "'*' is not the address of a proxy" in own("serve", "--proxy", "*", status=1).err
     assert "belong together" in own("serve", "--tls-cert", cert, status=1).err
     assert "cannot be used" in own("serve", "--tls-cert", cert, "--tls-key", cert, status=1).err
     trusted = ssl.create_default_context(cafile=str(cert))
@@ -229,9 +256,10 @@ def test_without_accounts_nothing_comes_through_a_proxy(tmp_path: Path) -> None:
             _refused(server.client.post("/session", json={"name": "a", "password": "b"}), 409, "conflict")
             refused = server.client.get("/runs", headers={"X-Forwarded-For": "192.0.2.1"})
             assert "vizsla account create" in _refused(refused, 403, "forbidden")["remedy"]
-            # The first account counts at once.
+            # No stranger can be the first; who is on the machine can, and that counts at once.
             made = server.client.post("/accounts", json={"name": "ada", "password": PASSWORD})
-            assert made.json()["role"] == "admin"
+            assert "on the machine" in _refused(made, 403, "forbidden")["detail"]
+            accounts.create(ws, "ada", PASSWORD)
             _refused(server.client.get("/runs"), 401, "not-signed-in")
         finally:
             assert server.stop() == 0

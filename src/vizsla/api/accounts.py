@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import unicodedata
@@ -10,18 +11,20 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from vizsla.errors import InvalidInput, NotFound, NotSignedIn
-from vizsla.store.accounts import Account, Action, Credential, Role
+from vizsla.errors import Forbidden, InvalidInput, NotFound, NotSignedIn
+from vizsla.store.accounts import Account, Action, Credential, CredentialKind, Role
 from vizsla.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from pwdlib import PasswordHash
 
+log = logging.getLogger("vizsla.accounts")
+
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 256
 SESSION_DAYS = 7
 TOKEN_DAYS = 90
-MAX_TOKEN_DAYS = 3650
+MAX_TOKEN_DAYS = 366
 AUDIT_DAYS = 400
 # To note each use of a token would make every request a writing one.
 USED_EVERY = timedelta(minutes=10)
@@ -47,15 +50,20 @@ def create(ws: Workspace, name: str, password: str, *, role: Role | None = None)
         InvalidInput: the name or the password cannot be used.
         Conflict: the name is taken.
     """
+    check_name(name)
+    _require_admin(ws)
+    _check_password(name, password)
+    return ws.store.accounts.add(name, role, _hasher().hash(_canonical(password)))
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidInput` unless this can be the name of an account."""
     if not NAME.fullmatch(name):
         raise InvalidInput(
             f"{name[:80]!r} cannot be the name of an account.",
             where="name",
             remedy="It has 1 to 64 characters: small letters, digits, and . _ @ - within.",
         )
-    _check_password(name, password)
-    role = role or ("member" if ws.store.accounts.any() else "admin")
-    return ws.store.accounts.add(name, role, _hasher().hash(_canonical(password)))
 
 
 def get(ws: Workspace, name: str) -> Account:
@@ -85,6 +93,8 @@ def change(
         InvalidInput: the password cannot be used.
         Conflict: no admin would be left.
     """
+    if ws.user != name or role is not None or disabled is not None:
+        _require_admin(ws)
     columns: dict[str, object] = {"role": role, "disabled": disabled}
     if password is not None:
         _check_password(name, password)
@@ -94,11 +104,12 @@ def change(
 
 
 def delete(ws: Workspace, name: str) -> Account:
-    """Delete an account with its sessions and tokens. What it owns stays, for admins to look after.
+    """Delete an account with its sessions and tokens. What it owned stays, for admins to look after.
 
     Raises:
         Conflict: it is the last admin.
     """
+    _require_admin(ws)
     return ws.store.accounts.remove(name)
 
 
@@ -165,7 +176,10 @@ def bearer(ws: Workspace, secret: str) -> Bearer | None:
         return None
     account, credential = found
     if credential.used_at is None or datetime.now(UTC) - datetime.fromisoformat(credential.used_at) > USED_EVERY:
-        ws.store.accounts.used(credential.id)
+        try:
+            ws.store.accounts.used(credential.id)
+        except Exception:  # a full disk must not keep out the one who would make room
+            log.warning("The use of a token cannot be noted.", exc_info=True)
     return Bearer(account, credential)
 
 
@@ -176,20 +190,22 @@ def actions(ws: Workspace, *, limit: int = 50, before: int | None = None) -> lis
 
 def note(ws: Workspace, action: str, thing: str) -> None:
     """Write down what was done here, without a server."""
-    ws.store.accounts.note(ws.user, "here", action, thing, "done")
+    note_of(ws, ws.user, "here", action, thing, "done")
 
 
-def forget_old_actions(ws: Workspace) -> None:
-    """Forget what was done more than `AUDIT_DAYS` ago."""
-    ws.store.accounts.forget_actions(_time(-AUDIT_DAYS))
+def note_of(ws: Workspace, *texts: str) -> None:
+    """Write down who did, or tried, from where, what, to what, and how it ended; forget it after `AUDIT_DAYS`."""
+    ws.store.accounts.note(*texts, until=_time(-AUDIT_DAYS))
 
 
-def _give(ws: Workspace, account: Account, kind: str, name: str, days: int) -> tuple[str, Credential]:
-    secret = secrets.token_urlsafe(32)
-    if kind == "token":
-        secret = TOKEN_PREFIX + secret
-        return secret, ws.store.accounts.give(account, "token", name, _digest(secret), _time(days))
-    return secret, ws.store.accounts.give(account, "session", name, _digest(secret), _time(days))
+def _give(ws: Workspace, account: Account, kind: CredentialKind, name: str, days: int) -> tuple[str, Credential]:
+    secret = (TOKEN_PREFIX if kind == "token" else "") + secrets.token_urlsafe(32)
+    return secret, ws.store.accounts.give(account, kind, name, _digest(secret), _time(days))
+
+
+def _require_admin(ws: Workspace) -> None:
+    if ws.role != "admin":
+        raise Forbidden("Only admins change accounts.", remedy="Ask an admin.")
 
 
 def _digest(secret: str) -> str:
@@ -203,7 +219,8 @@ def _time(days: int) -> str:
 
 
 def _check_password(name: str, password: str) -> None:
-    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD or password.strip().casefold() == name.casefold():
+    stripped = password.strip()
+    if len(stripped) < MIN_PASSWORD or len(password) > MAX_PASSWORD or stripped.casefold() == name.casefold():
         raise InvalidInput(
             "The password cannot be used.",
             where="password",

@@ -17,7 +17,7 @@ from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.jobs import Kind
 from vizsla.store.queries import Entry, Store
-from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_own
+from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")
 
@@ -79,6 +79,7 @@ def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> 
     Raises:
         Conflict: the name is taken, or another process is making a thing of that name.
     """
+    require_maker(ws)
     sweep(ws)
     id = new_id()
     folder = ws.folder(kind, id)
@@ -167,9 +168,7 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
             return  # it was finished while the sweep looked
         ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
         parents = [id for id in ids if id in known]
-        ws.store.add(
-            kind, facts["name"], owner=ws.user, parents=parents, id=facts["id"], created_at=facts["created_at"]
-        )
+        ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
     except (VizslaError, KeyError, AttributeError) as error:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -13,7 +13,7 @@ from vizsla.api import accounts
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, next_step, out, print_json, safe, table
 from vizsla.errors import InvalidInput
-from vizsla.store.accounts import Account, Role
+from vizsla.store.accounts import Account, Credential, Role
 from vizsla.store.workspace import Workspace
 
 app = App(name="account", help="Say who may use a server of this workspace, and see what they did.")
@@ -44,6 +44,7 @@ def create(
     Args:
         name: Small letters and digits, with . _ @ - within.
     """
+    accounts.check_name(name)  # before a password is asked for
     with vizsla.open(common.workspace) as ws:
         made = accounts.create(ws, name, _password(password_stdin), role=role)
         _note(ws, "create", f"{made.name} as {made.role}")
@@ -126,7 +127,7 @@ def enable(name: str, /, *, common: Common = Common()) -> None:
 
 @app.command
 def delete(name: str, /, *, common: Common = Common()) -> None:
-    """Delete an account with its tokens. What it owns stays, for admins to look after.
+    """Delete an account with its tokens. What it owned stays, for admins to look after.
 
     Args:
         name: Of the account.
@@ -223,8 +224,8 @@ def audit(
             (
                 action.at[:19].replace("T", " "),
                 safe(action.account),
-                action.address,
-                action.action,
+                safe(action.address),
+                safe(action.action),
                 safe(action.thing),
                 action.outcome,
             )
@@ -236,7 +237,7 @@ def audit(
 def _password(from_stdin: bool) -> str:
     """A password, asked for twice at a terminal."""
     if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
+        return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise InvalidInput("There is no terminal to ask for a password at.", remedy="Use --password-stdin.")
     first = getpass.getpass("Password: ")
@@ -262,5 +263,5 @@ def _as_json(account: Account) -> dict[str, Any]:
     return fields
 
 
-def _without_digest(token: NamedTuple) -> dict[str, Any]:
+def _without_digest(token: Credential) -> dict[str, Any]:
     return {name: value for name, value in token._asdict().items() if name not in ("digest", "account_id", "kind")}

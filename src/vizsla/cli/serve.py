@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -83,11 +84,12 @@ def serve(
         if not folder.is_dir():
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
     _check_certificate(reach)
+    _check_proxies(reach)
     with vizsla.open(common.workspace) as ws:
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:
-            app = create_app(ws, keeper.take(ws), allowed=allow)
+            app = create_app(ws, keeper.take(ws), allowed=allow, proxied=bool(reach.proxy))
             logs.install(log_format)
             config = uvicorn.Config(app, **_settings(reach))
             url = _url("https" if reach.tls_cert else "http", host, listening)
@@ -104,6 +106,9 @@ def _settings(reach: Reach) -> dict[str, Any]:
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
+        # A request that is slow holds its place in memory.
+        "limit_concurrency": 1000,
+        "ssl_ciphers": "ECDHE+AESGCM:ECDHE+CHACHA20",
         "proxy_headers": bool(reach.proxy),
         "forwarded_allow_ips": list(reach.proxy),
         "ssl_certfile": reach.tls_cert,
@@ -146,6 +151,21 @@ def _check_certificate(reach: Reach) -> None:
             where=str(cert),
             remedy="Give PEM files that belong together, the key without a password.",
         ) from None
+
+
+def _check_proxies(reach: Reach) -> None:
+    """Only addresses: the word of everybody would be no word at all."""
+    for proxy in reach.proxy:
+        try:
+            all_of_them = ip_network(proxy).prefixlen == 0
+        except ValueError:
+            all_of_them = True
+        if all_of_them:
+            raise InvalidInput(
+                f"{proxy!r} is not the address of a proxy.",
+                where="--proxy",
+                remedy="Use one like 10.0.0.2 or 10.0.0.0/24.",
+            )
 
 
 def _no_password() -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vizsla import events, files, records, work
-from vizsla.errors import Conflict, DiskFull, VizslaError, from_dict
+from vizsla.errors import Conflict, DiskFull, Forbidden, TooMany, VizslaError, from_dict
 from vizsla.jobs import launch
 from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
@@ -26,7 +26,7 @@ from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
 from vizsla.store.jobs import Failure, Job, Kind
 from vizsla.store.queries import Entry
-from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished
+from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker
 from vizsla.training import run
 
 WORKERS: dict[Kind, str] = {
@@ -38,6 +38,8 @@ WORKERS: dict[Kind, str] = {
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
 KEEPER = "vizsla.api.keeper"
+# Of an account that is no admin, in the queue at a time.
+MOST_JOBS = 1000
 
 _children: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
 """The workers that this process has started, by job and attempt: only a parent learns how a process ended"""
@@ -52,9 +54,11 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
     Raises:
         Unavailable: the machine has no such devices.
         DiskFull: there is hardly any room left.
+        Forbidden, TooMany: the user may not have so much, or so soon.
         Conflict: there is work on it in the queue already.
     """
     require_possible(ws, need)
+    _require_modest(ws, spec)
     return ws.store.jobs.add(
         entry.kind,
         entry.id,
@@ -65,6 +69,17 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
         retries=spec.retries,
         needed=needed,
     )
+
+
+def _require_modest(ws: Workspace, spec: JobSpec) -> None:
+    """Raise what keeps one account from having the queue for itself."""
+    require_maker(ws)
+    if ws.role == "admin":
+        return
+    if spec.priority > 0:
+        raise Forbidden("Only admins let work come before that of others.", where="priority", remedy="Use 0 or less.")
+    if sum(job.owner == ws.user for job in ws.store.jobs.live()) >= MOST_JOBS:
+        raise TooMany(f"{ws.user} has {MOST_JOBS:,} jobs in the queue.", remedy="Wait until some have ended.")
 
 
 def require_possible(ws: Workspace, need: Need) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from vizsla.errors import Conflict, NotFound
+from vizsla.errors import Conflict, NotFound, NotSignedIn
 from vizsla.events import now
 from vizsla.ids import new_id
-from vizsla.store.tables import account, audit, credential
+from vizsla.store.tables import account, answered, audit, credential, entry, job
 
 Role = Literal["viewer", "member", "admin"]
 CredentialKind = Literal["session", "token"]
 
 
+MAX_CREDENTIALS = 200
+MAX_ACTIONS = 1_000_000
 # As wide as their columns.
 MAX_TEXT = {"account": 100, "address": 64, "action": 64, "thing": 200, "outcome": 64}
 
@@ -70,17 +72,28 @@ class Accounts:
         with self._engine.connect() as connection:
             return connection.execute(select(account.c.id).limit(1)).first() is not None
 
-    def add(self, name: str, role: Role, password: str) -> Account:
+    def add(self, name: str, role: Role | None, password: str) -> Account:
         """Make an account. The first one has to be an admin: no other could make more.
 
+        Args:
+            role: None makes the first an admin, and every other a member.
+
         Raises:
-            Conflict: the name is taken, or it is the first and no admin.
+            Conflict: the name is taken, or that of an owner; or it is the first and no admin.
         """
-        made = Account(new_id(), name, role, password, now(), disabled=False)
         try:
             with self._writer.begin() as connection:
-                if role != "admin" and connection.execute(select(account.c.id).limit(1)).first() is None:
+                first = connection.execute(select(account.c.id).limit(1)).first() is None
+                role = role or ("admin" if first else "member")
+                if first and role != "admin":
                     raise Conflict("The first account has to be an admin.", where="role", remedy="Make an admin first.")
+                if role != "admin" and connection.execute(select(entry.c.id).where(entry.c.owner == name)).first():
+                    raise Conflict(
+                        f"Things that were made on this machine belong to a {name!r} already.",
+                        where="name",
+                        remedy="Choose another name; or make it an admin, who may change them anyway.",
+                    )
+                made = Account(new_id(), name, role, password, now(), disabled=False)
                 connection.execute(insert(account).values(made._asdict()))
         except IntegrityError:
             raise Conflict(f"There is an account {name!r} already.", remedy="Choose another name.") from None
@@ -119,7 +132,7 @@ class Accounts:
         return self.get(name)
 
     def remove(self, name: str) -> Account:
-        """Forget an account with its sessions and tokens. What it owns stays.
+        """Forget an account with its sessions and tokens. What it owned stays, and belongs to nobody.
 
         Raises:
             NotFound: there is none of this name.
@@ -129,13 +142,28 @@ class Accounts:
         with self._writer.begin() as connection:
             connection.execute(delete(account).where(account.c.id == gone.id))
             _require_admin(connection, name)
+            # Another of the same name would inherit it.
+            for table in (entry, job):
+                connection.execute(update(table).where(table.c.owner == name).values(owner=""))
+            connection.execute(delete(answered).where(answered.c.account == name))
         return gone
 
     def give(self, owner: Account, kind: CredentialKind, name: str, digest: str, expires_at: str) -> Credential:
-        """Let a secret with this digest prove that its bearer is `owner`."""
+        """Let a secret with this digest prove that its bearer is `owner`.
+
+        Raises:
+            NotSignedIn: the account is not any more as it was seen.
+            Conflict: it has very many.
+        """
         made = Credential(new_id(), owner.id, kind, name, digest, now(), expires_at, None)
+        same = (account.c.id == owner.id) & (account.c.password == owner.password) & ~account.c.disabled
+        mine = (credential.c.account_id == owner.id) & (credential.c.kind == kind)
         with self._writer.begin() as connection:
             connection.execute(delete(credential).where(credential.c.expires_at < made.created_at))
+            if connection.execute(select(account.c.id).where(same)).first() is None:
+                raise NotSignedIn("The account was changed meanwhile.", remedy="Sign in again.")
+            if connection.execute(select(func.count()).select_from(credential).where(mine)).scalar() == MAX_CREDENTIALS:
+                raise Conflict(f"{owner.name} has {MAX_CREDENTIALS} {kind}s.", remedy="Give some back first.")
             connection.execute(insert(credential).values(made._asdict()))
         return made
 
@@ -181,12 +209,14 @@ class Accounts:
             if connection.execute(delete(credential).where(mine)).rowcount == 0:
                 raise NotFound(f"{owner.name} has no token {id[:40]!r}.")
 
-    def note(self, account_name: str, address: str, action: str, thing: str, outcome: str) -> None:
-        """Write down what was done, or tried."""
+    def note(self, account_name: str, address: str, action: str, thing: str, outcome: str, *, until: str) -> None:
+        """Write down what was done, or tried; forget what was before `until`, and all but the last `MAX_ACTIONS`."""
         texts = {"account": account_name, "address": address, "action": action, "thing": thing, "outcome": outcome}
         values = {name: text[: MAX_TEXT[name]] for name, text in texts.items()}
         with self._writer.begin() as connection:
-            connection.execute(insert(audit).values(at=now(), **values))
+            adding = insert(audit).values(at=now(), **values).returning(audit.c.number)
+            number = connection.execute(adding).scalar_one()
+            connection.execute(delete(audit).where((audit.c.number <= number - MAX_ACTIONS) | (audit.c.at < until)))
 
     def actions(self, *, limit: int, before: int | None = None) -> list[Action]:
         """What was done, the last first, of those with a number below `before`."""
@@ -196,13 +226,8 @@ class Accounts:
         with self._engine.connect() as connection:
             return [Action(**row) for row in connection.execute(query).mappings()]
 
-    def forget_actions(self, until: str) -> None:
-        """Forget what was done before a time."""
-        with self._writer.begin() as connection:
-            connection.execute(delete(audit).where(audit.c.at < until))
 
-
-def _require_admin(connection: Any, name: str) -> None:
+def _require_admin(connection: Connection, name: str) -> None:
     """Raise, which rolls the change back, unless an admin who may sign in is left."""
     admins = select(func.count()).select_from(account).where((account.c.role == "admin") & ~account.c.disabled)
     if connection.execute(admins).scalar() == 0:

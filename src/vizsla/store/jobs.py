@@ -196,6 +196,8 @@ class Jobs:
         Raises:
             NotFound: there is none, or more than one is meant.
         """
+        if exact := self._some(job.c.id == reference):
+            return exact[0]  # whatever names others have given to their things
         with self._engine.connect() as connection:
             meant = (job.c.id == reference) | (job.c.thing == reference) | (job.c.name == reference)
             live = job.c.state.in_(LIVE)

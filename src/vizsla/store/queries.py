@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -223,7 +224,9 @@ class Store:
 
 def connect(path: Path) -> Engine:
     """An engine on a SQLite file in WAL mode, with foreign keys held and writers waiting for each other."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
+    with contextlib.suppress(OSError):  # the engine says why
+        path.touch(mode=0o660)  # nobody else on the machine reads the hashes of passwords
+    engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:

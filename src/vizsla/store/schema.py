@@ -43,6 +43,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _backup(source: Path, target: Path) -> None:
+    target.touch(mode=0o660)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
 

@@ -67,6 +67,12 @@ class Workspace:
         self.close()
 
 
+def require_maker(ws: Workspace) -> None:
+    """Raise `Forbidden` where the user may only look."""
+    if ws.role == "viewer":
+        raise Forbidden(f"This takes the role of member; {ws.user} is a viewer.", remedy="Ask an admin.")
+
+
 def require_own(ws: Workspace, what: str, owner: str) -> None:
     """Raise `Forbidden` where the user may not change what belongs to `owner`."""
     if ws.role != "admin" and (ws.role != "member" or owner != ws.user):

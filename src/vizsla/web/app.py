@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
 from vizsla.api import keeper
-from vizsla.api.accounts import forget_old_actions
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
@@ -27,12 +26,13 @@ from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, mo
 TURNED_S = 60
 
 
-def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ()) -> FastAPI:
+def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (), proxied: bool = False) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
 
     Args:
         held: what `keeper.take` gave.
         allowed: folders below which a request may name files to read.
+        proxied: the word of a proxy is taken on where requests come from.
     """
     app = FastAPI(
         title="Vizsla",
@@ -49,10 +49,12 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ())
     app.state.allowed = tuple(folder.resolve() for folder in allowed)
     app.state.requests = metrics.Requests()
     app.state.attempts = Attempts()
+    app.state.has_accounts = False
     problems.install(app)
     app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
     app.add_middleware(Bounded)
-    app.add_middleware(Guard, ws=ws, requests=app.state.requests)  # the last is the first to see a request
+    # The last is the first to see a request.
+    app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
     for noun in (datasets, runs, evaluations, models, jobs, machine):
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
@@ -67,7 +69,6 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = ())
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Look after the queue in a thread; work that is under way outlives the server."""
-    forget_old_actions(app.state.workspace)
     wanted = threading.Event()
     wanted.set()
     thread = threading.Thread(

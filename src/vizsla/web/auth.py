@@ -14,6 +14,7 @@ from vizsla.store.accounts import Credential, Role
 from vizsla.store.workspace import Workspace
 
 COOKIE = "vizsla_session"
+"""of a browser without TLS; the port follows: a browser gives the cookies of a host to all its servers"""
 # A browser takes a cookie of this name over TLS only, and for this host only.
 SECURE_COOKIE = f"__Host-{COOKIE}"
 RANK: dict[str, int] = {role: rank for rank, role in enumerate(get_args(Role))}
@@ -32,8 +33,7 @@ class Who(NamedTuple):
 
 def accounts_exist(app: FastAPI, ws: Workspace) -> bool:
     """Whether people have to say who they are. Once there is an account there always is one."""
-    if not getattr(app.state, "has_accounts", False):
-        app.state.has_accounts = ws.store.accounts.any()
+    app.state.has_accounts = app.state.has_accounts or ws.store.accounts.any()
     return bool(app.state.has_accounts)
 
 
@@ -113,7 +113,7 @@ def set_cookie(request: Request, response: Response, secret: str) -> None:
         _cookie(request),
         secret,
         max_age=accounts.SESSION_DAYS * 86_400,
-        secure=_secure(request),
+        secure=is_secure(request),
         httponly=True,
         samesite="strict",
     )
@@ -121,12 +121,13 @@ def set_cookie(request: Request, response: Response, secret: str) -> None:
 
 def forget_cookie(request: Request, response: Response) -> None:
     """Have a browser forget the session."""
-    response.delete_cookie(_cookie(request), secure=_secure(request), httponly=True, samesite="strict")
+    response.delete_cookie(_cookie(request), secure=is_secure(request), httponly=True, samesite="strict")
 
 
-def _secure(connection: HTTPConnection) -> bool:
+def is_secure(connection: HTTPConnection) -> bool:
+    """Whether a request came over TLS, as far as is known."""
     return connection.url.scheme in ("https", "wss")
 
 
 def _cookie(connection: HTTPConnection) -> str:
-    return SECURE_COOKIE if _secure(connection) else COOKIE
+    return SECURE_COOKIE if is_secure(connection) else f"{COOKIE}_{connection.scope['server'][1]}"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vizsla.web import problems
 
 MAX_BYTES = 1_000_000
+# What who asks may do was looked up before the body came.
+PATIENCE_S = 30.0
 
 
 class Bounded:
@@ -21,21 +24,40 @@ class Bounded:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        chunks: list[Message] = []
-        num_bytes, more = 0, True
-        while more:
-            message = await receive()
-            num_bytes += len(message.get("body", b""))
-            if num_bytes > MAX_BYTES:
-                refused = problems.answer(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"A request has {MAX_BYTES:,} bytes at most."
-                )
-                await refused(scope, receive, send)
-                return
-            chunks.append(message)
-            more = message["type"] == "http.request" and message.get("more_body", False)
+        try:
+            with anyio.fail_after(PATIENCE_S):
+                message = await _whole(receive)
+        except TimeoutError:
+            slow = problems.answer(HTTPStatus.REQUEST_TIMEOUT, "too-slow", "The request did not come to its end.")
+            await slow(scope, receive, send)
+            return
+        if message is None:
+            long = problems.answer(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"A request has {MAX_BYTES:,} bytes at most."
+            )
+            await long(scope, receive, send)
+            return
+        told = False
 
         async def again() -> Message:
-            return chunks.pop(0) if chunks else await receive()
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return message
 
         await self._app(scope, again, send)
+
+
+async def _whole(receive: Receive) -> Message | None:
+    """A body as one message, however small the pieces were; None when it is too long."""
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":  # who asked has gone
+            return message
+        body += message.get("body", b"")
+        if len(body) > MAX_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return {"type": "http.request", "body": bytes(body), "more_body": False}

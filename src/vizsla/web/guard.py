@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from vizsla.api import accounts
 from vizsla.errors import Forbidden, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.workspace import Workspace
@@ -33,8 +34,10 @@ log = logging.getLogger("vizsla.web")
 class Guard:
     """Lets through what comes from people and programs that may ask; tells metrics, log and audit what became of it."""
 
-    def __init__(self, app: ASGIApp, *, ws: Workspace, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, *, ws: Workspace, requests: Requests, proxied: bool = False) -> None:
         self._app = app
+        self._proxied = proxied
+        self._warned = False
         self._ws = ws
         self._requests = requests
 
@@ -42,7 +45,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(who=None, request_id=new_id())
+        scope.setdefault("state", {}).update(who=None, tried="", thing="", request_id=new_id())
         began, status = time.perf_counter(), 500
 
         async def noting(message: Message) -> None:
@@ -50,6 +53,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _add_headers(scope, message)
+                if made := MutableHeaders(scope=message).get("location"):
+                    scope["state"]["thing"] = made.removeprefix("/api/v1")
             await send(message)
 
         try:
@@ -61,6 +66,7 @@ class Guard:
         connection = HTTPConnection(scope)
         try:
             refuse_foreign(connection)
+            self._warn_of_proxy(connection)
             scope["state"]["who"] = await run_in_threadpool(self._who, connection)
         except VizslaError as error:
             await _refuse(problems.of(error), scope, receive, send)
@@ -75,6 +81,11 @@ class Guard:
         if auth.is_public(connection):
             return None
         return auth.identify(connection, self._ws)
+
+    def _warn_of_proxy(self, connection: HTTPConnection) -> None:
+        if not self._proxied and not self._warned and "x-forwarded-for" in connection.headers:
+            self._warned = True
+            log.warning("Requests come through a proxy that --proxy does not name: all seem to come from one place.")
 
     async def _note(self, scope: Scope, status: int, elapsed_s: float) -> None:
         """Count, log, and write down what changed something."""
@@ -93,15 +104,17 @@ class Guard:
             "address": address(scope),
         }
         access.info("%s %s %s", method, scope["path"], status, extra={"fields": fields})
-        # Of those who did not say who they are only attempts to: others could fill the disk with lines.
-        known = who is not None or (route == "/session" and status != HTTPStatus.TOO_MANY_REQUESTS)
+        # Of those who did not prove who they are only what was counted: others could fill the disk with lines.
+        known = who is not None or (route == "/session" and status == HTTPStatus.UNAUTHORIZED)
         if method not in (*SAFE, "WEBSOCKET") and known and status not in (404, 405):
-            action, thing = f"{method} {route}", scope["path"].removeprefix("/api/v1")
-            await run_in_threadpool(self._audit, fields["account"], fields["address"], action, thing, str(status))
+            name = fields["account"] or scope["state"]["tried"]
+            thing = scope["state"]["thing"] or scope["path"].removeprefix("/api/v1")
+            action = f"{method} {route}"
+            await run_in_threadpool(self._audit, name, fields["address"], action, thing, str(status))
 
     def _audit(self, *texts: str) -> None:
         try:
-            self._ws.store.accounts.note(*texts)
+            accounts.note_of(self._ws, *texts)
         except Exception:  # the request is answered; that this could not be written is for who looks after the server
             log.exception("The audit log cannot be written: %s", texts)
 
@@ -111,7 +124,8 @@ def refuse_foreign(connection: HTTPConnection) -> None:
     origin = connection.headers.get("origin")
     site = connection.headers.get("sec-fetch-site", "none")
     own = connection.headers.get("host", "")
-    if (origin is not None and _netloc(origin) != own) or site not in ("none", "same-origin"):
+    downgraded = origin is not None and auth.is_secure(connection) and not origin.startswith("https:")
+    if downgraded or (origin is not None and _netloc(origin) != own) or site not in ("none", "same-origin"):
         raise Forbidden("The request comes from a page of another site.", where="Origin")
 
 

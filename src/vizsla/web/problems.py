@@ -66,7 +66,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemes = {
             "token": {"type": "http", "scheme": "bearer", "description": "of a program"},
-            "session": {"type": "apiKey", "in": "cookie", "name": "vizsla_session", "description": "of a browser"},
+            "session": {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": "__Host-vizsla_session",
+                "description": "of a browser",
+            },
         }
         found.setdefault("components", {})["securitySchemes"] = schemes
         # The last: a server without accounts asks nobody.

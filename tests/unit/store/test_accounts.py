@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import vizsla
 from vizsla.api import accounts
-from vizsla.errors import Conflict, InvalidInput, NotFound, NotSignedIn
+from vizsla.api.workspace import to_change
+from vizsla.errors import Conflict, DiskFull, Forbidden, InvalidInput, NotFound, NotSignedIn
 from vizsla.store.workspace import Workspace
 
 PASSWORD = "correct horse battery"
@@ -110,7 +112,7 @@ def test_tokens_end_by_time_by_revocation_and_with_their_account(ws: Workspace) 
     assert [token.id for token in accounts.tokens(ws, "mia")] == [kept.id]
     accounts.delete(ws, "mia")
     assert accounts.bearer(ws, new) is None
-    for days in (0, 4000):
+    for days in (0, 367):
         with pytest.raises(InvalidInput, match="days"):
             accounts.create_token(ws, "ada", "x", days=days)
 
@@ -146,12 +148,80 @@ def test_two_admins_cannot_remove_each_other_at_once(ws: Workspace) -> None:
 
 def test_what_was_done_is_kept_in_order_and_for_a_time(ws: Workspace) -> None:
     for number in range(5):
-        ws.store.accounts.note("ada", "192.0.2.1", "POST /runs", f"/runs/{number}" + "x" * 300, "202")
+        accounts.note_of(ws, "ada", "192.0.2.1", "POST /runs", f"/runs/{number}" + "x" * 300, "202")
     newest = accounts.actions(ws, limit=2)
     assert [action.thing[:7] for action in newest] == ["/runs/4", "/runs/3"]
     older = accounts.actions(ws, limit=9, before=newest[-1].number)
     assert [action.thing[:7] for action in older] == ["/runs/2", "/runs/1", "/runs/0"]
-    accounts.forget_old_actions(ws)
     assert len(accounts.actions(ws)) == 5
-    ws.store.accounts.forget_actions("2100-01-01")
+    ws.store.accounts.note("ada", "here", "the last", "", "done", until="2100-01-01")
     assert accounts.actions(ws) == []
+
+
+def test_of_very_many_actions_the_last_are_kept(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizsla.store.accounts.MAX_ACTIONS", 3)
+    for number in range(6):
+        accounts.note(ws, "x", str(number))
+    assert [action.thing for action in accounts.actions(ws)] == ["5", "4", "3"]
+
+
+def test_another_of_the_same_name_inherits_nothing(ws: Workspace) -> None:
+    accounts.create(ws, "mia", PASSWORD)
+    mias = ws.store.add("dataset", "hers", owner="mia")
+    assert accounts.delete(ws, "mia").name == "mia"
+    assert ws.store.exact(mias.id, "dataset").owner == ""
+    accounts.create(ws, "mia", PASSWORD)
+    with pytest.raises(Forbidden, match="belongs to nobody"):
+        to_change(replace(ws, user="mia", role="member"), "dataset", "hers")
+
+
+def test_a_member_is_not_named_as_who_owns_things_already(ws: Workspace) -> None:
+    ws.store.add("dataset", "theirs", owner="ubuntu")
+    with pytest.raises(Conflict, match="belong to a 'ubuntu' already"):
+        accounts.create(ws, "ubuntu", PASSWORD)
+    assert accounts.create(ws, "ubuntu", PASSWORD, role="admin").role == "admin"
+
+
+def test_who_is_no_admin_changes_no_account(ws: Workspace) -> None:
+    mia = replace(ws, user="mia", role="member")
+    accounts.create(ws, "mia", PASSWORD)
+    for change in (
+        lambda: accounts.create(mia, "eve", PASSWORD),
+        lambda: accounts.delete(mia, "ada"),
+        lambda: accounts.change(mia, "ada", password="another horse battery"),
+        lambda: accounts.change(mia, "mia", role="admin"),
+    ):
+        with pytest.raises(Forbidden, match="Only admins"):
+            change()
+    accounts.change(mia, "mia", password="another horse battery")
+
+
+def test_a_sign_in_that_the_password_was_changed_under_counts_for_nothing(ws: Workspace) -> None:
+    before = accounts.check_password(ws, "ada", PASSWORD)
+    accounts.change(ws, "ada", password="another horse battery")
+    with pytest.raises(NotSignedIn, match="changed meanwhile"):
+        ws.store.accounts.give(before, "session", "", "1" * 64, "2100-01-01T00:00:00.000Z")
+
+
+def test_what_one_account_may_have_is_bounded(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vizsla.store.accounts.MAX_CREDENTIALS", 2)
+    for name in ("a", "b"):
+        accounts.create_token(ws, "ada", name)
+    with pytest.raises(Conflict, match="has 2 tokens"):
+        accounts.create_token(ws, "ada", "c")
+    accounts.sign_in(ws, "ada", PASSWORD)
+
+
+def test_the_use_of_a_token_need_not_be_noted(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, _ = accounts.create_token(ws, "ada", "tests")
+
+    def full(id: str) -> None:
+        raise DiskFull("The disk is full.")
+
+    monkeypatch.setattr(ws.store.accounts, "used", full)
+    assert accounts.bearer(ws, secret) is not None
+
+
+def test_only_the_group_may_read_the_database(ws: Workspace) -> None:
+    for path in ws.root.glob("vizsla.db*"):
+        assert path.stat().st_mode & 0o007 == 0, path

@@ -55,6 +55,23 @@ def test_one_name_from_many_places() -> None:
         raise AssertionError("this may not be tried")
 
 
+def test_time_forgives_and_nothing_is_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    tries = attempts.Attempts(clock=lambda: now)
+    for _ in range(5):
+        _fail(tries, "192.0.2.1", "ada")
+    now = 14 * 60.0
+    with pytest.raises(TooMany), tries.one("192.0.2.1", "ada"):
+        raise AssertionError("this may not be tried")
+    now = 15 * 60.0
+    with tries.one("192.0.2.1", "ada"):
+        pass
+    monkeypatch.setattr(attempts, "KEYS_KEPT", 30)
+    for number in range(200):
+        _fail(tries, f"198.51.100.{number}", f"name{number}")
+    assert len(tries._tries) <= 30
+
+
 def test_no_more_than_two_are_checked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "PATIENCE_S", 0.05)
     tries = attempts.Attempts()

@@ -10,6 +10,7 @@ from pydantic import Field
 from vizsla.api import accounts
 from vizsla.errors import Conflict, Forbidden, InvalidInput, NotSignedIn
 from vizsla.store.accounts import Role
+from vizsla.store.workspace import Workspace
 from vizsla.web import auth
 from vizsla.web.attempts import Attempts
 from vizsla.web.auth import Asker, Who
@@ -62,19 +63,26 @@ class AccountAnswer(Answer):
     disabled: bool
 
 
-class NewAccount(SignIn):
+class Confirmed(Body):
+    """What takes the password of who asks once more: a browser may have been left open."""
+
+    current_password: Password | None = Field(None, description="of who asks; a server without accounts needs none")
+
+
+class NewAccount(Confirmed):
     """An account to make."""
 
-    role: Role | None = Field(None, description="admin for the first account, else member")
+    name: str = Field(max_length=100)
+    password: Password
+    role: Role = "member"
 
 
-class AccountChange(Body):
+class AccountChange(Confirmed):
     """What is to become of an account; what is left out stays."""
 
     role: Role | None = None
     disabled: bool | None = None
     password: Password | None = None
-    current_password: Password | None = Field(None, description="to change one's own password")
 
 
 class TokenAnswer(Answer):
@@ -87,7 +95,7 @@ class TokenAnswer(Answer):
     used_at: str | None = Field(description="to ten minutes")
 
 
-class NewToken(Body):
+class NewToken(Confirmed):
     """A token to make."""
 
     name: str = Field(max_length=100, description="what it is for")
@@ -119,6 +127,7 @@ def sign_in(request: Request, body: SignIn, response: Response) -> SessionAnswer
     if not auth.accounts_exist(request.app, ws):
         raise Conflict("There are no accounts: nobody has to sign in.", remedy="Make one: vizsla account create NAME")
     attempts: Attempts = request.app.state.attempts
+    request.state.tried = _known(ws, body.name)
     with attempts.one(address(request.scope), body.name):
         secret, (account, credential) = accounts.sign_in(ws, body.name, body.password)
     request.state.who = Who(account.name, account.role, credential)  # for the audit log
@@ -157,8 +166,12 @@ def list_accounts(ws: Ws) -> list[AccountAnswer]:
 
 
 @router.post("/accounts", status_code=201, dependencies=ADMIN_IN_PERSON)
-def create_account(ws: Ws, body: NewAccount) -> AccountAnswer:
-    """Make an account. With the first one, everybody has to sign in from then on."""
+def create_account(ws: Ws, asker: Asker, request: Request, body: NewAccount) -> AccountAnswer:
+    """Make an account. The first one is made at the command line, by who may do everything anyway."""
+    if asker.credential is None:
+        raise Forbidden("The first account is made on the machine.", remedy="There: vizsla account create NAME")
+    _confirm(request, ws, body)
+    request.state.thing = f"{body.name} as {body.role}"
     return AccountAnswer.model_validate(accounts.create(ws, body.name, body.password, role=body.role))
 
 
@@ -173,20 +186,29 @@ def change_account(ws: Ws, asker: Asker, request: Request, name: str, body: Acco
     """Change one's own password; for admins, anything of any account. Its sessions end."""
     if asker.role != "admin" and (body.role is not None or body.disabled is not None):
         raise Forbidden("Only admins change roles, and disable accounts.", remedy="Ask an admin.")
-    if body.password is not None and asker.name == name and asker.credential is not None:
-        _check_own(request, ws, name, body.current_password or "")
+    changes = body.model_dump(exclude_none=True, exclude={"current_password"})
+    request.state.thing = f"{name}: {', '.join(changes)}"
+    if changes:
+        _confirm(request, ws, body)
     changed = accounts.change(ws, name, role=body.role, password=body.password, disabled=body.disabled)
     return AccountAnswer.model_validate(changed)
 
 
-def _check_own(request: Request, ws: Ws, name: str, password: str) -> None:
-    """Who finds a browser open cannot shut its owner out."""
+def _confirm(request: Request, ws: Ws, body: Confirmed) -> None:
+    """Raise unless it is still the one who signed in: who finds a browser open cannot make its owner's place theirs."""
     attempts: Attempts = request.app.state.attempts
     try:
-        with attempts.one(address(request.scope), name):
-            accounts.check_password(ws, name, password)
+        with attempts.one(address(request.scope), ws.user):
+            accounts.check_password(ws, ws.user, body.current_password or "")
     except NotSignedIn:
-        raise InvalidInput("This is not the password of the account.", where="current_password") from None
+        raise InvalidInput(
+            "This is not your password.", where="current_password", remedy="Give it once more, to prove that it is you."
+        ) from None
+
+
+def _known(ws: Workspace, name: str) -> str:
+    """A name if an account has it, for the audit log: people type passwords where names belong."""
+    return name if any(account.name == name for account in accounts.list_all(ws)) else ""
 
 
 @router.delete("/accounts/{name}", dependencies=ADMIN_IN_PERSON)
@@ -202,9 +224,11 @@ def list_tokens(ws: Ws, name: str) -> list[TokenAnswer]:
 
 
 @router.post("/accounts/{name}/tokens", status_code=201, dependencies=[Depends(_self), Depends(auth.in_person)])
-def create_token(ws: Ws, name: str, body: NewToken) -> Secret:
+def create_token(ws: Ws, request: Request, name: str, body: NewToken) -> Secret:
     """A token with which a program acts for an account. Its secret is told here, and never again."""
+    _confirm(request, ws, body)
     secret, token = accounts.create_token(ws, name, body.name, days=body.days)
+    request.state.thing = f"{name}: token {token.id}"
     return Secret.model_validate(token._asdict() | {"secret": secret})
 
 
