@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.postgres import Postgres, programs, running
 from tests.support import Cli, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -63,3 +65,18 @@ def cli(workspace: Path) -> Cli:
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 120 drawn pictures in three classes."""
     return draw_shapes(tmp_path_factory.mktemp("pictures") / "shapes")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server."""
+    if programs() is None:
+        pytest.skip("needs PostgreSQL: apt install postgresql")
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> str:
+    """The address of an empty database on it."""
+    return postgres.create(f"d{secrets.token_hex(4)}")

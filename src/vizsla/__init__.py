@@ -28,18 +28,23 @@ _LAZY = {
 }
 
 
-def open(path: str | Path) -> Workspace:
+def open(path: str | Path, *, database: str | None = None) -> Workspace:
     """Open the workspace at `path`, creating it when the folder is missing or empty.
 
+    Args:
+        database: address of a PostgreSQL database, `postgresql://USER@HOST/DATABASE`, which the workspace remembers;
+            without one, a file in the workspace.
+
     Raises:
-        InvalidInput: the path is a file, or a folder with other things in it.
-        Conflict: the workspace was last used by a newer Vizsla.
+        InvalidInput: the path is a file, or a folder with other things in it; or the address is none.
+        Conflict: the workspace was last used by a newer Vizsla, or uses another database.
+        DatabaseUnavailable: the database does not answer.
     """
     from pathlib import Path
 
     from vizsla.api.workspace import open_workspace
 
-    return open_workspace(Path(path))
+    return open_workspace(Path(path), database)
 
 
 def __getattr__(name: str) -> Any:

@@ -81,6 +81,12 @@ class Unavailable(VizslaError):
     kind = "unavailable"
 
 
+class DatabaseUnavailable(VizslaError):
+    """The database does not answer, or is busy for too long: the same may go well in a moment."""
+
+    kind = "database-unavailable"
+
+
 class TrainingFailed(VizslaError):
     """Training ran and cannot go on: a loss that is not finite, a device out of memory."""
 

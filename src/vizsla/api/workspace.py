@@ -15,13 +15,13 @@ from typing import TypeVar
 from vizsla import files
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
+from vizsla.store.address import DATABASE, REMEMBERED, open_store
 from vizsla.store.jobs import Kind
-from vizsla.store.queries import Entry, Store
+from vizsla.store.queries import Entry
 from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")
 
-DATABASE = "vizsla.db"
 NETWORKS = "networks"
 NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
 
@@ -29,14 +29,15 @@ NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
 ORPHAN_AGE_S = 3600
 
 
-def open_workspace(root: Path) -> Workspace:
+def open_workspace(root: Path, database: str | None = None) -> Workspace:
     """See `vizsla.open`."""
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, "cache", "examples", QUEUE, NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
-    if root.is_dir() and not (root / DATABASE).exists():
-        foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(DATABASE))
+    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
+    if root.is_dir() and not (root / DATABASE).exists() and not (root / REMEMBERED).exists():
+        copies = (DATABASE, "database.")
+        foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(copies))
         if foreign:
             raise InvalidInput(
                 f"The folder is not a workspace and holds other things, such as {foreign[0]!r}.",
@@ -51,7 +52,7 @@ def open_workspace(root: Path) -> Workspace:
             f"The workspace cannot be made: {error.strerror}.", where=str(root), remedy="Choose another --workspace."
         ) from None
     with files.disk_errors(root / DATABASE):
-        store = Store(root / DATABASE)
+        store = open_store(root, database)
     workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()))
     if store.created:
         sweep(workspace)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from vizsla import events, files, work
-from vizsla.errors import DiskFull, from_dict
+from vizsla.errors import DatabaseUnavailable, DiskFull, from_dict
 from vizsla.events import Event
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.queue import keep, kill, signal_worker, stop, turn
@@ -19,6 +19,8 @@ from vizsla.store.workspace import Workspace
 OnInterrupt = Callable[[], Literal["stop", "leave"]]
 POLL_S, TURN_EVERY_S = 0.1, 0.5
 STOP_PATIENCE_S = 60
+DATABASE_PATIENCE_S = 120
+"""for how long a database may be away, as when its server is restarted"""
 
 
 class Left(Exception):
@@ -51,6 +53,7 @@ def wait(
         VizslaError: what the job failed with.
         KeyboardInterrupt: it was stopped, and nothing is left of it; or its worker was killed.
         Left: it was interrupted, and the job goes on.
+        DatabaseUnavailable: the database was away for too long; the job goes on.
     """
     heeded = 0
     follower = _Follower(ws, job, on_event, offset)
@@ -71,6 +74,8 @@ def wait(
         except Left:
             keep(ws)
             raise
+        except DatabaseUnavailable as error:  # nobody can be told to stop, and nothing that is at work needs it
+            raise _goes_on(error, job) from None
         except BaseException:
             _stop_unseen(ws, job)
             raise
@@ -89,11 +94,14 @@ def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
 
     Raises:
         VizslaError: nothing is left of it, for this reason.
+        DatabaseUnavailable: the database was away for too long; the job goes on.
     """
     follower = _Follower(ws, job, on_event, 0)
     try:
         while follower.look().live:
             time.sleep(POLL_S)
+    except DatabaseUnavailable as error:
+        raise _goes_on(error, job) from None
     except KeyboardInterrupt:
         keep(ws)
         raise
@@ -101,6 +109,13 @@ def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
     if job.error is not None and not ws.is_finished(job.kind, job.thing):
         raise from_dict(job.error)
     return job
+
+
+def _goes_on(error: DatabaseUnavailable, job: Job) -> DatabaseUnavailable:
+    remedy = (
+        f"{error.remedy}\nThe {job.kind} {job.name!r} was not stopped; `vizsla jobs show {job.id}` tells of it later."
+    )
+    return DatabaseUnavailable(error.what, where=error.where, remedy=remedy)
 
 
 class _Follower:
@@ -114,17 +129,35 @@ class _Follower:
         self._offset = offset
         self._told = ("", "", 0)
         self._turned_at = 0.0
+        self._away_since: float | None = None
 
     def look(self) -> Job:
-        """Take a turn when one is due, tell what is new, and return the job as it is now."""
+        """Take a turn when one is due, tell what is new, and return the job as it is now.
+
+        While the database is away, that is as it was.
+
+        Raises:
+            DatabaseUnavailable: it has been away for long.
+        """
+        try:
+            self._look()
+            self._away_since = None
+        except DatabaseUnavailable as error:
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                self._on_event({"event": "notice", "at": events.now(), "text": f"{error.what} Waiting for it."})
+            if time.monotonic() - self._away_since > DATABASE_PATIENCE_S:
+                raise
+        return self.job
+
+    def _look(self) -> None:
         self._read()  # the turn that ends a job may remove its events
         self._turn()
         self.job = job = self._ws.store.jobs.get(self.job.id)  # before the events, so that none is missed at the end
         if (job.state, job.cause, job.attempt) != self._told:
-            self._told = (job.state, job.cause, job.attempt)
             self._tell(job)
+            self._told = (job.state, job.cause, job.attempt)
         self._read()
-        return job
 
     def _read(self) -> None:
         new, self._offset = events.read(self._folder / work.EVENTS, self._offset)
@@ -153,11 +186,12 @@ class _Follower:
 
 
 def _stop_unseen(ws: Workspace, job: Job) -> None:
-    with contextlib.suppress(DiskFull):
+    with contextlib.suppress(DiskFull, DatabaseUnavailable):
         ws.store.jobs.ask_stop(job.id)
-    signal_worker(ws, job, signal.SIGTERM)
+    with contextlib.suppress(DatabaseUnavailable):
+        signal_worker(ws, job, signal.SIGTERM)
     deadline = time.monotonic() + STOP_PATIENCE_S
-    with contextlib.suppress(DiskFull):
+    with contextlib.suppress(DiskFull, DatabaseUnavailable):
         while ws.store.jobs.get(job.id).live and time.monotonic() < deadline:
             turn(ws)
             time.sleep(POLL_S)

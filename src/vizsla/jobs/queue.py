@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vizsla import events, files, records, work
-from vizsla.errors import Conflict, DiskFull, Forbidden, TooMany, VizslaError, from_dict
+from vizsla.errors import Conflict, DatabaseUnavailable, DiskFull, Forbidden, TooMany, VizslaError, from_dict
 from vizsla.jobs import launch
 from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
@@ -137,7 +137,7 @@ def _look_after_safely(ws: Workspace, job: Job) -> None:
     """As `_look_after`; a job with damaged files has failed, and does not hold up the others."""
     try:
         _look_after(ws, job)
-    except DiskFull:
+    except (DatabaseUnavailable, DiskFull):
         raise
     except (VizslaError, OSError, ValueError) as error:
         folder = ws.folder(job.kind, job.thing)
@@ -305,6 +305,8 @@ def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:
         started = ws.store.jobs.change(job, "starting", "", held=held, attempt=job.attempt + 1)
         if started is not None:
             _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock)
+    except DatabaseUnavailable:  # nothing is wrong with the job; the next turn sees what became of it
+        raise
     except (VizslaError, OSError, ValueError) as error:
         lock.release()
         known = error if isinstance(error, VizslaError) else work.expected(error, folder)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import URL, Engine, Row, create_engine, delete, event, insert, select, update
+from sqlalchemy import URL, Row, delete, insert, select, update
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
-from vizsla.errors import Conflict, DiskFull, InvalidInput, NotFound, did_you_mean
+from vizsla.errors import Conflict, InvalidInput, NotFound, did_you_mean
 from vizsla.events import now
 from vizsla.ids import new_id
-from vizsla.store import schema
+from vizsla.store import engines, schema
 from vizsla.store.accounts import Accounts
 from vizsla.store.jobs import Jobs, Kind
 from vizsla.store.tables import entry, link
 
 MAX_NAME = 100
-BUSY_TIMEOUT_S = 15
 
 
 class Entry(NamedTuple):
@@ -34,23 +32,45 @@ class Entry(NamedTuple):
     """an account, or a user of the machine"""
 
 
-class Store:
-    """One SQLite database. Every method is one transaction."""
+class Server(NamedTuple):
+    """The database of a workspace on a PostgreSQL server."""
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`, creating it or bringing its schema up to date."""
-        self.engine = connect(path)
+    url: URL
+    workspace: str
+    """what the database knows the workspace by"""
+    root: Path
+    """of the workspace: copies of the database lie in it"""
+
+
+class Store:
+    """One database. Every method is one transaction."""
+
+    def __init__(self, where: Path | Server) -> None:
+        """Open a SQLite file, or a database on a server, creating it or bringing its schema up to date."""
+        file = isinstance(where, Path)
+        self.engine = engines.sqlite(where) if isinstance(where, Path) else engines.postgresql(where.url)
         self._writer = self.engine.execution_options(writes=True)
         self.jobs = Jobs(self.engine, self._writer)
         self.accounts = Accounts(self.engine, self._writer)
+        name = str(where) if isinstance(where, Path) else engines.shown(where.url)
         try:
-            self.created = schema.prepare(self._writer, path)
+            if isinstance(where, Path):
+                self.created = schema.prepare(self._writer, name, where, where)
+            else:
+                self.created = schema.prepare(self._writer, name, where.url, where.root / "database")
+                schema.claim(self._writer, name, where.workspace, where.root)
         except DatabaseError as error:
+            self.close()
             raise Conflict(
-                f"The database cannot be used: {error.orig}.",
-                where=str(path),
-                remedy="If another process holds it, wait; if it is damaged, move it away: the folders rebuild it.",
+                f"The database cannot be used: {str(error.orig).splitlines()[0]}.",
+                where=name,
+                remedy="If another process holds it, wait; if it is damaged, move it away: the folders rebuild it."
+                if file
+                else "The account has to own the database: CREATE DATABASE name OWNER account",
             ) from None
+        except BaseException:
+            self.close()
+            raise
 
     def add(
         self,
@@ -220,37 +240,6 @@ class Store:
         query = select(entry.c.id).where(entry.c.kind == kind, entry.c.name == name)
         with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
-
-
-def connect(path: Path) -> Engine:
-    """An engine on a SQLite file in WAL mode, with foreign keys held and writers waiting for each other."""
-    with contextlib.suppress(OSError):  # the engine says why
-        path.touch(mode=0o660)  # nobody else on the machine reads the hashes of passwords
-    engine = create_engine(URL.create("sqlite", database=str(path)), hide_parameters=True)
-
-    @event.listens_for(engine, "connect")
-    def on_connect(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # SQLAlchemy's own BEGIN, below, replaces the driver's late one
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine, "handle_error")
-    def on_error(context: Any) -> None:
-        if "disk is full" in str(context.original_exception):
-            raise DiskFull(
-                "The disk is full.", where=str(path.parent), remedy="Free some space, and start again."
-            ) from context.original_exception
-
-    @event.listens_for(engine, "begin")
-    def on_begin(connection: Any) -> None:
-        # A writer waits for the lock at once; a transaction that turns from reading to writing could only fail.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
 
 
 def check_name(name: str) -> None:

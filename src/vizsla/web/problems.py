@@ -29,6 +29,7 @@ STATUS = {
     "conflict": HTTPStatus.CONFLICT,
     "unavailable": HTTPStatus.CONFLICT,
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
+    "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
