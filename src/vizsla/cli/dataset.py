@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla.api import datasets
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
@@ -47,7 +46,7 @@ def create(
     """
     width, height = parse_size(size)
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         submit = partial(datasets.submit, ws, name, spec, job=queued.spec())
         dataset = attend(ws, submit, datasets.finish, queued, common)
     if dataset is None:
@@ -62,7 +61,7 @@ def create(
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all datasets."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = datasets.list_all(ws)
         coming = sum(job.kind == "dataset" for job in ws.store.jobs.live())
     if common.json:
@@ -90,7 +89,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         dataset = datasets.get(ws, name)
         folder = ws.folder("dataset", dataset.id)
     if common.json:
@@ -107,7 +106,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = datasets.delete(ws, name)
     if common.json:
         print_json({"deleted": entry.id})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import vizsla
 from vizsla.api import machine
 from vizsla.api.machine import Held
 from vizsla.cli.options import Common
@@ -13,7 +12,7 @@ COLUMNS = ("name", "device", "memory used", "busy", "state", "at work")
 
 def devices(*, common: Common = Common()) -> None:
     """List the devices of this machine: memory, load, and the runs that are at work on them."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = machine.held(ws)
     if common.json:
         print_json([_as_json(held) for held in found])

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla.api import evaluations
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
@@ -42,7 +41,7 @@ def evaluate(
     Args:
         subject: Id or name of a run or a model, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         submit = partial(
             evaluations.submit, ws, subject, split=split, checkpoint=checkpoint, name=name, job=queued.spec()
         )
@@ -61,7 +60,7 @@ def evaluate(
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all evaluations."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = evaluations.list_all(ws)
     if common.json:
         print_json(found)
@@ -91,7 +90,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         report = evaluations.get(ws, name)
         folder = evaluations.folder(ws, name)
     if common.json:
@@ -107,7 +106,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = evaluations.delete(ws, name)
     if common.json:
         print_json({"deleted": entry.id})

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-import vizsla
 from vizsla.api import runs
 from vizsla.cli.options import Common, given, make, own_path, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
@@ -32,7 +31,7 @@ def find_rate(
         dataset: Id or name of the dataset, or the beginning of one.
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with vizsla.open(common.workspace) as ws, Bars(quiet=common.json) as bars:
+    with common.open() as ws, Bars(quiet=common.json) as bars:
         found = runs.find_rate(ws, dataset, spec, out=folder, on_event=bars.event)
     if common.json:
         print_json(found.model_dump(mode="json"))

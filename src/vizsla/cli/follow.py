@@ -13,7 +13,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-import vizsla
 from vizsla.api import runs
 from vizsla.api.runs import RunStatus
 from vizsla.cli.options import Common
@@ -37,7 +36,7 @@ def follow(name: str, /, *, common: Common = Common()) -> int:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = ws.store.find(name, "run")
         try:
             status = _watch(entry.name, common, lambda on_event: runs.follow(ws, entry.id, on_event))

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla.api import jobs
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, seconds, state, table
@@ -26,7 +25,7 @@ def list_(
     common: Common = Common(),
 ) -> None:
     """List the work in the queue and what has ended last: its state, its devices, and why it waits."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = jobs.list_all(ws, limit=limit)
         keeper = jobs.keeper_of(ws)
     if common.json:
@@ -54,7 +53,7 @@ def keep(*, common: Common = Common()) -> None:
     Commands that wait for their work look after the queue too, and so does a process that `--detach` leaves behind.
     This one does not end when the queue is empty, so it is the one to start with the machine.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         root = safe(ws.root)
 
         def say() -> None:
@@ -72,7 +71,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         job, history = jobs.get(ws, name)
     if common.json:
         print_json(as_json(job) | {"history": [change._asdict() for change in history]})
@@ -101,7 +100,7 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         job = jobs.stop(ws, name)
     if common.json:
         print_json(as_json(job))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla.api import models
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
@@ -36,7 +35,7 @@ def export(
     Args:
         run: Id or name of the run, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         submit = partial(models.submit, ws, run, name=name, checkpoint=checkpoint, job=queued.spec())
         card = attend(ws, submit, models.finish, queued, common)
         if card is None:
@@ -52,7 +51,7 @@ def export(
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all models."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = models.list_all(ws)
     if common.json:
         print_json(found)
@@ -73,7 +72,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         card = models.get(ws, name)
         folder = ws.folder("model", card.id)
     if common.json:
@@ -89,7 +88,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = models.delete(ws, name)
     if common.json:
         print_json({"deleted": entry.id})
@@ -110,7 +109,7 @@ def predict(
         model: Id or name of a model, or the beginning of one, or the path of a model folder.
         pictures: Picture files.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = list(models.predict(ws, model, pictures, top=top))
     if common.json:
         print_json([_as_json(prediction) for prediction in found])

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla import files
 from vizsla.api import networks
 from vizsla.cli.options import Common, count, own_path
@@ -115,5 +114,5 @@ def _ask(verb: Any, name: str, common: Common, *, size: str | None, channels: in
     asked = {"width": width, "height": height, "channels": channels, "num_classes": classes}
     if not own.is_own(name):
         return verb(name, **asked)
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         return verb(own_path(name), **asked, ws=ws)

@@ -8,13 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, ValidationError
 
+import vizsla
 from vizsla.errors import InvalidInput
 from vizsla.networks import own
+
+if TYPE_CHECKING:
+    from vizsla.store.workspace import Workspace
 
 DEFAULT_WORKSPACE = Path("~/vizsla")
 
@@ -29,9 +33,21 @@ class Common:
     workspace: Annotated[
         Path, Parameter(env_var="VIZSLA_WORKSPACE", help="Folder that holds datasets, runs and models.")
     ] = DEFAULT_WORKSPACE
+    database: Annotated[
+        str | None,
+        Parameter(
+            env_var="VIZSLA_DATABASE",
+            help="PostgreSQL database, as postgresql://USER@HOST/NAME; the workspace remembers it. Without one, a file "
+            "in the workspace.",
+        ),
+    ] = None
     json: Annotated[
         bool, Parameter(negative="", show_default=False, help="Print one JSON document instead of text.")
     ] = False
+
+    def open(self) -> Workspace:
+        """Open the workspace."""
+        return vizsla.open(self.workspace, database=self.database or None)
 
 
 def with_options(

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-import vizsla
 from vizsla.api import runs
 from vizsla.cli.options import Common, given, make, own_path, with_options
 from vizsla.cli.output import facts, next_step, num_bytes, out, print_json, safe
@@ -29,7 +28,7 @@ def preview(
         dataset: Id or name of the dataset, or the beginning of one.
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = runs.preview(ws, dataset, spec, out=folder)
     if common.json:
         print_json(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import vizsla
 from vizsla.api import quickstart as verbs
 from vizsla.api.quickstart import Outcome
 from vizsla.cli.model import print_prediction
@@ -15,7 +14,7 @@ from vizsla.store.workspace import Workspace
 
 def quickstart(*, common: Common = Common()) -> None:
     """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in one to two minutes."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         with Bars(quiet=common.json, epoch_lines=False) as bars:
             outcome = verbs.run(ws, on_event=bars.event)
         if common.json:

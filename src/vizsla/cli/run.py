@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla.api import runs
 from vizsla.api.runs import RunStatus
 from vizsla.cli.options import Common, count, make, own_path, with_options
@@ -51,7 +50,7 @@ def train(
         dataset: Id or name of the dataset, or the beginning of one.
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         submit = partial(runs.submit, ws, dataset, spec, name=name, job=queued.spec())
         return _finished(attend(ws, submit, runs.finish, queued, common), common)
 
@@ -72,7 +71,7 @@ def resume(
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         before = runs.get(ws, name).run
         plan = (before.total_steps, before.spec.epochs or 0)
         submit = partial(runs.submit_resume, ws, before.id, device=device, job=queued.spec())
@@ -99,7 +98,7 @@ def extend(
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         before = runs.get(ws, name).run
         plan = (before.total_steps + epochs * before.steps_per_epoch, (before.spec.epochs or 0) + epochs)
         submit = partial(runs.submit_extend, ws, before.id, epochs, device=device, job=queued.spec())
@@ -124,7 +123,7 @@ def clone(
     Args:
         original: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         settings = runs.get(ws, original).run.asked.model_dump() | options
         settings["net"] = own_path(settings["net"])
         submit = partial(runs.submit_clone, ws, original, make(TrainingSpec, **settings), name=name, job=queued.spec())
@@ -139,7 +138,7 @@ def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
         original: Id, name, or the beginning of one.
         name: The new name.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         before = ws.store.find(original, "run").name
         status = runs.rename(ws, original, name)
     if common.json:
@@ -151,7 +150,7 @@ def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all runs."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = runs.list_all(ws)
         begun = {status.run.id for status in found}
         jobs = [job for job in ws.store.jobs.live() if job.kind == "run"]
@@ -177,7 +176,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         status = runs.get(ws, name)
         epochs = runs.epochs(ws, status.run.id)
         job = ws.store.jobs.live_of(status.run.id)
@@ -204,7 +203,7 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = runs.stop(ws, name)
         job = ws.store.jobs.live_of(entry.id)
     if common.json:
@@ -222,7 +221,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = runs.delete(ws, name)
     if common.json:
         print_json({"deleted": entry.id})

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-import vizsla
 from vizsla.api import accounts, keeper
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
@@ -85,7 +84,7 @@ def serve(
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
     _check_certificate(reach)
     _check_proxies(reach)
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:
