@@ -72,18 +72,21 @@ def parse(text: str, where: str = "--database") -> URL:
     Raises:
         InvalidInput: it is none. The message does not repeat it, since it may hold a password.
     """
+    unreadable = InvalidInput(
+        "This is no address of a database.",
+        where=where,
+        remedy=f"{FORM} Other characters than letters and digits in a password are written as in URLs: %40 for @.",
+    )
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise InvalidInput(
-            "This is no address of a database.",
-            where=where,
-            remedy=f"{FORM} Other characters than letters and digits in a password are written as in URLs: %40 for @.",
-        ) from None
+        raise unreadable from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         what = "SQLite needs no address" if url.drivername.startswith("sqlite") else "Only PostgreSQL can be used"
         remedy = f"{FORM} Without --database, a file in the workspace is used."
         raise InvalidInput(f"{what}.", where=where, remedy=remedy)
+    if set(url.database or "") & set("@/"):  # the end of a password
+        raise unreadable
     if any("password" in name for name in url.query):
         remedy = "Give it as USER:PASSWORD@HOST, or in the file ~/.pgpass, where no list of processes shows it."
         raise InvalidInput("A password cannot be a parameter of the address.", where=where, remedy=remedy)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from vizsla.errors import Conflict, NotFound
 from vizsla.store.jobs import Job, Jobs
-from vizsla.store.queries import Store
+from vizsla.store.queries import Server, Store
+from vizsla.store.tables import job as job_table
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Jobs]:
-    store = Store(tmp_path / "vizsla.db")
-    yield store.jobs
-    store.close()
+def jobs(store: Store) -> Jobs:
+    return store.jobs
 
 
 def _add(jobs: Jobs, thing: str, **fields: object) -> Job:
@@ -102,3 +102,85 @@ def test_the_newest_come_first(jobs: Jobs) -> None:
     assert {job.id for job in jobs.newest(2)} <= {job.id for job in made}
     assert len(jobs.newest(2)) == 2
     assert len(jobs.newest(10)) == 3
+
+
+def test_pages_go_through_all_jobs_by_time_and_id(jobs: Jobs, store: Store) -> None:
+    ids = ["1a", "1B", "1-", "1_", "1b", "1A", "10", "1~"]  # their order differs between bytes and languages
+    for id in ids:
+        made = _add(jobs, id)
+        with store.engine.execution_options(writes=True).begin() as connection:
+            where = job_table.update().where(job_table.c.id == made.id)
+            # The change points to the job by its id, so it goes first.
+            connection.exec_driver_sql("DELETE FROM job_change")
+            connection.execute(where.values(id=id, created_at="2026-01-01T00:00:00.000Z"))
+    seen: list[str] = []
+    after = None
+    while True:
+        found, after = jobs.page(limit=3, after=after, newest=False, state=None)
+        seen += [job.id for job in found]
+        if after is None:
+            break
+    assert seen == sorted(ids)
+
+
+def _at_once(action: Callable[[Store], object], stores: list[Store]) -> None:
+    """Do something on all stores at the same moment, each in its thread."""
+    together = threading.Barrier(len(stores))
+
+    def act(store: Store) -> None:
+        together.wait()
+        action(store)
+
+    threads = [threading.Thread(target=act, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def others(where: Path | Server) -> Iterator[list[Store]]:
+    opened = [Store(where) for _ in range(6)]
+    yield opened
+    for store in opened:
+        store.close()
+
+
+def test_of_many_who_add_work_on_one_thing_one_does(jobs: Jobs, others: list[Store]) -> None:
+    for number in range(8):
+        refused: list[Store] = []
+
+        def add(store: Store, thing: str = f"t{number}", refused: list[Store] = refused) -> None:
+            try:
+                _add(store.jobs, thing)
+            except Conflict:
+                refused.append(store)
+
+        _at_once(add, others)
+        assert len(refused) == len(others) - 1
+        assert len(jobs.live()) == number + 1
+
+
+def test_of_many_who_change_a_job_one_does(jobs: Jobs, others: list[Store]) -> None:
+    for number in range(8):
+        seen = _add(jobs, f"t{number}")
+        won: list[Job] = []
+
+        def change(store: Store, seen: Job = seen, won: list[Job] = won) -> None:
+            changed = store.jobs.change(seen, "starting", f"by {id(store)}", attempt=seen.attempt + 1)
+            if changed is not None:
+                won.append(changed)
+
+        _at_once(change, others)
+        assert [jobs.get(seen.id)] == won
+        assert [change.cause for change in jobs.history(seen.id)] == ["", won[0].cause]
+
+
+def test_a_text_with_a_nul_is_kept_and_looked_for(jobs: Jobs, store: Store) -> None:
+    made = _add(jobs, "a")
+    jobs.explain(made, "bytes such as \0")
+    assert jobs.get(made.id).cause.startswith("bytes such as ")
+    with pytest.raises(NotFound):
+        jobs.find("\0")
+    with pytest.raises(NotFound):
+        store.exact("\0", "run")

@@ -1,20 +1,10 @@
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from vizsla.errors import Conflict, InvalidInput, NotFound
 from vizsla.ids import new_id
-from vizsla.store.queries import Store
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "v.db")
-    yield opened
-    opened.close()
+from vizsla.store.queries import Server, Store
 
 
 def test_names_are_unique_per_kind(store: Store) -> None:
@@ -77,12 +67,11 @@ def test_free_name_counts_up(store: Store) -> None:
     assert len(store.free_name("run", "x" * 100)) <= 100
 
 
-def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
-    Store(tmp_path / "v.db").close()
-    with closing(sqlite3.connect(tmp_path / "v.db")) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+def test_a_database_of_a_newer_version_is_left_alone(store: Store, where: Path | Server) -> None:
+    with store.engine.execution_options(writes=True).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(Conflict, match="newer Vizsla"):
-        Store(tmp_path / "v.db")
+        Store(where)
 
 
 def test_the_tables_are_those_of_the_migrations(store: Store) -> None:
