@@ -97,6 +97,11 @@ class Postgres:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """Kill all its processes at once."""
         assert self._process is not None
@@ -111,7 +116,8 @@ class Postgres:
 
     def stop(self) -> None:
         """Let it end as it should."""
-        if self._process is not None and self._process.poll() is None:
+        if self.alive:
+            assert self._process is not None
             self._process.terminate()
             try:
                 self._process.wait(5)  # it waits for those who are connected

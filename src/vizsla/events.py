@@ -38,7 +38,8 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("ab", buffering=0)
+        with files.disk_errors(path):
+            self._file = path.open("ab", buffering=0)
         if path.is_file():
             self._file.truncate(_end_of_last_line(path))
 

@@ -132,13 +132,15 @@ class Lock:
 
         Raises:
             Conflict: another process holds it.
+            DiskFull: there is no room to say who holds it.
         """
         inherited = self._inherited
-        file = (
-            os.fdopen(inherited, "r+")
-            if inherited is not None
-            else os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-        )
+        with disk_errors(self.path):
+            file = (
+                os.fdopen(inherited, "r+")
+                if inherited is not None
+                else os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+            )
         if not _flock(file, patience_s):
             file.seek(0)
             holder = file.read().strip() or "unknown"
@@ -149,11 +151,16 @@ class Lock:
                 remedy="Wait until it is done, or stop it first.",
             )
         self._file = file
-        self.say_holder(os.getpid())
+        try:
+            self.say_holder(os.getpid())
+        except BaseException:
+            self.release()
+            raise
 
     def say_holder(self, pid: int) -> None:
         """Write the id of the process that holds the lock, or is about to take it over, in one piece."""
-        os.pwrite(self.fileno(), f"{pid:<12}".encode(), 0)
+        with disk_errors(self.path):
+            os.pwrite(self.fileno(), f"{pid:<12}".encode(), 0)
 
     def fileno(self) -> int:
         """The descriptor to hand to a child process, which takes the lock over as `inherited`."""

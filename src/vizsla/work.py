@@ -70,9 +70,15 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
     inherited = int(sys.argv[2]) if len(sys.argv) > 2 else None
     stop = Stop(at_once=stop_at_once)
     lock = files.Lock(folder, inherited)
-    lock.acquire()
-    _held.append(lock)  # let go by the kernel, when this process has ended and its device is free
-    with EventLog(folder / EVENTS) as log:
+    try:
+        lock.acquire()
+        _held.append(lock)  # let go by the kernel, when this process has ended and its device is free
+        log = EventLog(folder / EVENTS)
+    except DiskFull as error:
+        with contextlib.suppress(OSError):
+            print(error, file=sys.stderr)
+        return EXIT_DISK_FULL
+    with log:
         try:
             log.write(_outcome(do, folder, log, stop))
         except VizslaError as error:

@@ -25,7 +25,9 @@ STOP_PATIENCE_S = 60
 
 def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
     """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
-    with (folder / work.LOG).open("ab") as log:
+    with files.disk_errors(folder / work.LOG):
+        log = (folder / work.LOG).open("ab")
+    with log:
         process = subprocess.Popen(
             [*_python(), module, str(folder), str(lock.fileno())],
             env=_environment(),
@@ -35,7 +37,8 @@ def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
-    lock.say_holder(process.pid)
+    with contextlib.suppress(DiskFull):  # it says so itself in a moment, and works already
+        lock.say_holder(process.pid)
     lock.release()
     return process
 

@@ -305,9 +305,9 @@ def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:
         started = ws.store.jobs.change(job, "starting", "", held=held, attempt=job.attempt + 1)
         if started is not None:
             _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock)
-    except DatabaseUnavailable:  # nothing is wrong with the job; the next turn sees what became of it
-        raise
     except (VizslaError, OSError, ValueError) as error:
+        if started is None and isinstance(error, DatabaseUnavailable | DiskFull):
+            raise  # nothing is wrong with the job: it waits
         lock.release()
         known = error if isinstance(error, VizslaError) else work.expected(error, folder)
         _failed(ws, started or job, known)

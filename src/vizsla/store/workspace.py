@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vizsla import files
-from vizsla.errors import Conflict, Forbidden
+from vizsla.errors import Conflict, DiskFull, Forbidden
 from vizsla.store.accounts import Role
 from vizsla.store.jobs import Kind
 from vizsla.store.queries import Store
@@ -93,7 +93,7 @@ def discard_unfinished(ws: Workspace, kind: Kind, id: str) -> bool:
     lock = files.Lock(folder)
     try:
         lock.acquire(patience_s=0)
-    except (Conflict, FileNotFoundError):
+    except (Conflict, DiskFull, FileNotFoundError):  # a later sweep does it
         return False
     try:
         if ws.is_finished(kind, id) or ws.store.jobs.live_of(id):
