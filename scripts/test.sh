@@ -18,6 +18,9 @@ as_root() { # apt-get install, where this user may
 "$venv/bin/python" -m pip install --quiet --editable ".[test]"
 # The browser tests say why they are skipped where chromium cannot be installed.
 command -v chromium >/dev/null || as_root chromium || echo "chromium could not be installed: the browser tests will be skipped" >&2
+# So do those that need a PostgreSQL server.
+compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || command -v initdb >/dev/null || as_root postgresql ||
+  echo "postgresql could not be installed: the tests with a PostgreSQL server will be skipped" >&2
 
 set -x
 "$venv/bin/ruff" check .

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
-import random
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.postgres import programs
 from tests.support import Cli, command, draw_shapes, environment
 
 import vizsla
 from vizsla import events, files
 from vizsla.api import datasets, jobs, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
-from vizsla.jobs import follow, queue
+from vizsla.jobs import queue
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.jobs import Job
 from vizsla.store.workspace import Workspace
@@ -29,6 +31,7 @@ from vizsla.training.run import find_checkpoint
 pytestmark = pytest.mark.slow
 
 WAIT_S = 120
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 LONG = TINY.model_copy(update={"epochs": 400, "checkpoint_every_s": 0.01})
 
@@ -318,30 +321,24 @@ def test_one_looks_after_the_queue_and_a_second_is_refused(ws: Workspace, cli: C
     assert keeper.wait(WAIT_S) == 0
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_whatever_is_killed_every_job_is_done_exactly_once(ws: Workspace, pictures: Path, seed: int) -> None:
-    """Kills keepers and workers at random moments over real work; benchmarks/faults.py does so for longer."""
-    chance = random.Random(seed)
-    wanted = [
-        datasets.submit(ws, f"made-{seed}-{i}", _dataset(pictures, seed=i), job=JobSpec(retries=100)) for i in range(4)
-    ]
-    wanted.append(runs.submit(ws, f"made-{seed}-0", TINY, job=JobSpec(retries=100)))
-    for _ in range(8):
-        keeper = subprocess.Popen(command("jobs", "keep"), env=environment(ws.root), stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.5, 2.5))
-        workers = [pid for job in ws.store.jobs.live() if (pid := _worker(ws, job))]
-        for victim in [*(chance.sample(workers, 1) if workers else []), keeper.pid]:
-            if chance.random() < 0.8 or victim == keeper.pid:
-                os.kill(victim, signal.SIGKILL)
-        keeper.wait()
-    for job in wanted:
-        follow.wait(ws, job, runs.ignore_event)
-    for job in wanted:
-        states = _states(ws, job)
-        ended = ws.store.jobs.get(job.id)
-        assert (ended.state, ended.held) == ("done", ()), ended
-        assert states.count("done") == 1
-        assert states[-1] == "done"
-        assert states.count("starting") == ended.attempt
-        assert ws.is_finished(job.kind, job.thing)
-        assert _worker(ws, job) is None
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_whatever_is_killed_every_job_is_done_exactly_once(pictures: Path, tmp_path: Path, database: str) -> None:
+    """Kills keepers, servers, workers and the database, and fills the disk, at random moments over real work.
+
+    These are a few rounds of the benchmark, which does so for longer.
+    """
+    if database == "postgres" and programs() is None:
+        pytest.skip("needs PostgreSQL: apt install postgresql")
+    options = ["--data", pictures, "--rounds", 6, "--span", 2, "--seed", 1, "--out", tmp_path / "found.json"]
+    options += ["--postgres"] if database == "postgres" else []
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / "faults.py", *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=5 * WAIT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["jobs"] >= 6
+    rules = ("broken_rules", "half_made", "locked", "processes_left")
+    assert {name: found[name] for name in rules if found[name]} == {}, found

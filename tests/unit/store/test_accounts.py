@@ -19,9 +19,10 @@ from vizsla.store.workspace import Workspace
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture
-def ws(tmp_path: Path) -> Iterator[Workspace]:
-    with vizsla.open(tmp_path / "workspace") as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ws(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Workspace]:
+    database = None if request.param == "sqlite" else request.getfixturevalue("database")
+    with vizsla.open(tmp_path / "workspace", database=database) as opened:
         accounts.create(opened, "ada", PASSWORD)
         yield opened
 
