@@ -65,7 +65,8 @@ FOLLOWS = {
 }
 FAULTS = (DatabaseUnavailable, DiskFull)
 """what may be answered while there is no database, or no room"""
-END_S = 600
+STUCK_S = 300
+"""after so long without any change, what is not at its end never will be"""
 
 
 def arguments() -> argparse.Namespace:
@@ -260,8 +261,11 @@ def measure(site: Site, options: argparse.Namespace) -> dict[str, Any]:
             print(
                 f"round {number + 1}: {len(site.asked)} jobs, {len(ws.store.jobs.live())} not at their end", flush=True
             )
-    deadline = time.monotonic() + END_S
-    while ws.store.jobs.live() and time.monotonic() < deadline:
+    seen: list[Job] = []
+    changed_at = time.monotonic()
+    while (live := ws.store.jobs.live()) and time.monotonic() < changed_at + STUCK_S:
+        if live != seen:
+            seen, changed_at = live, time.monotonic()
         time.sleep(1)
         site.keep()
     site.leave()

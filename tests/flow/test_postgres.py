@@ -14,9 +14,8 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.flow.test_serve import Server
 from tests.postgres import PASSWORD, Postgres
-from tests.support import Cli, command, draw_shapes, environment
+from tests.support import Cli, Server, command, draw_shapes, environment
 
 import vizsla
 from vizsla import files
@@ -119,7 +118,7 @@ def test_a_command_waits_while_the_database_is_away(ws: Workspace, postgres: Pos
 
 
 def test_the_server_answers_again_when_the_database_does(ws: Workspace, postgres: Postgres) -> None:
-    server = Server(ws)
+    server = Server(ws.root)
     root = str(server.client.base_url).removesuffix("/api/v1/")
     asked = {"dataset": "shapes", "name": "by rest", "spec": LONG.model_dump(mode="json", exclude_unset=True)}
     made = server.client.post("/runs", json=asked)
@@ -141,7 +140,7 @@ def test_the_server_answers_again_when_the_database_does(ws: Workspace, postgres
     assert server.client.get(f"/jobs/{job.id}").json()["attempt"] == 1
     assert _worker(ws, job) == worker, "the database is nothing to those who are at work"
     assert server.stop(signal.SIGKILL) == -signal.SIGKILL
-    again = Server(ws)
+    again = Server(ws.root)
     assert _worker(ws, job) == worker
     assert again.client.get("/runs/nul%00nul").status_code == 404
     assert again.client.post(f"/jobs/{job.id}/stop").status_code in (200, 202)

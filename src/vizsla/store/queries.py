@@ -61,12 +61,13 @@ class Store:
                 schema.claim(self._writer, name, where.workspace, where.root)
         except DatabaseError as error:
             self.close()
+            said, _, _ = str(error.orig).partition("\n")
             raise Conflict(
-                f"The database cannot be used: {str(error.orig).splitlines()[0]}.",
+                f"The database cannot be used: {said}.",
                 where=name,
                 remedy="If another process holds it, wait; if it is damaged, move it away: the folders rebuild it."
                 if file
-                else "The account has to own the database: CREATE DATABASE name OWNER account",
+                else "It has to be empty at first, and the account has to own it: CREATE DATABASE name OWNER account",
             ) from None
         except BaseException:
             self.close()

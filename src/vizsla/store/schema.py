@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, MetaData, Table, inspect, text
@@ -49,6 +50,10 @@ def _known(connection: Connection, where: str) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if revision is not None and re.fullmatch(r"\d{4}", revision) is None:
+        raise Conflict(
+            "The database is that of another program.", where=where, remedy="Give Vizsla a database of its own."
+        )
     if revision is not None and revision > CURRENT:
         raise Conflict(
             f"The workspace was last used by a newer Vizsla (schema {revision}; this one knows {CURRENT}).",

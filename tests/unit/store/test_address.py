@@ -117,11 +117,29 @@ def test_a_database_that_cannot_hold_every_name_is_refused(tmp_path: Path, postg
         vizsla.open(tmp_path / "w", database=url)
 
 
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("CREATE TABLE alembic_version AS SELECT '5f1c2a' AS version_num", "that of another program"),
+        ("CREATE TABLE job (id int)", 'relation "job" already exists'),
+    ],
+)
+def test_a_database_of_another_program_is_left_alone(
+    tmp_path: Path, database: str, postgres: Postgres, statement: str, said: str
+) -> None:
+    name = address.parse(database).database or ""
+    postgres.execute(name, statement)
+    with pytest.raises(Conflict, match=said):
+        vizsla.open(tmp_path / "w", database=database)
+    tables = postgres.execute(name, "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'")
+    assert tables == [(1,)]
+
+
 def test_an_account_that_may_not_make_tables_is_told_so(tmp_path: Path, database: str, postgres: Postgres) -> None:
     postgres.execute("postgres", "CREATE ROLE guest LOGIN PASSWORD 'two'")
     with pytest.raises(Conflict, match="permission denied for schema public") as caught:
         vizsla.open(tmp_path / "w", database=_other(database, username="guest", password="two"))
-    assert "has to own the database" in caught.value.remedy
+    assert "has to own it" in caught.value.remedy
     assert not (tmp_path / "w" / "database.json").exists()
 
 

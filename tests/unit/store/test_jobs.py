@@ -180,6 +180,8 @@ def test_a_text_with_a_nul_is_kept_and_looked_for(jobs: Jobs, store: Store) -> N
     made = _add(jobs, "a")
     jobs.explain(made, "bytes such as \0")
     assert jobs.get(made.id).cause.startswith("bytes such as ")
+    jobs.change(made, "failed", error={"kind": "error", "what": "of\0this"})
+    assert (jobs.get(made.id).error or {})["what"] == "of\0this"
     with pytest.raises(NotFound):
         jobs.find("\0")
     with pytest.raises(NotFound):
