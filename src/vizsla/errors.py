@@ -87,6 +87,24 @@ class DatabaseUnavailable(VizslaError):
     kind = "database-unavailable"
 
 
+class TooLarge(VizslaError):
+    """More was sent than one request may hold."""
+
+    kind = "too-large"
+
+
+class Busy(VizslaError):
+    """The waiting line is full; later there will be room."""
+
+    kind = "busy"
+
+
+class TooSlow(VizslaError):
+    """The work took longer than it may."""
+
+    kind = "too-slow"
+
+
 class TrainingFailed(VizslaError):
     """Training ran and cannot go on: a loss that is not finite, a device out of memory."""
 

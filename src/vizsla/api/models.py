@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vizsla import files, work
 from vizsla.api import evaluations, runs, workspace
 from vizsla.api.runs import ignore_event
-from vizsla.errors import InvalidInput
+from vizsla.errors import Conflict, InvalidInput
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.follow import OnInterrupt
@@ -124,6 +125,25 @@ def _predictor(ws: Workspace, model: str) -> Predictor:
     return Predictor(ws.folder("model", ws.store.find(model, "model").id))
 
 
+def newest_of(ws: Workspace, run: str, checkpoint: str | None = None) -> Card:
+    """The card of the newest model that was made of a run, or of one of its checkpoints: "best", "last" or a step.
+
+    Raises:
+        NotFound: the run has no such checkpoint.
+        Conflict: no model was made of it yet.
+    """
+    parent = ws.store.find(run, "run")
+    step = None if checkpoint is None else find_checkpoint(ws.folder("run", parent.id), checkpoint).step
+    for row in reversed(ws.store.children(parent.id)):
+        if row.kind == "model" and ws.is_finished("model", row.id):
+            card = get(ws, row.id)
+            if step in (None, card.run.checkpoint):
+                return card
+    of = f"the run {parent.name!r}" if step is None else f"step {step} of the run {parent.name!r}"
+    command = shlex.join(["vizsla", "model", "export", parent.name, "--checkpoint", checkpoint or "best"])
+    raise Conflict(f"There is no model of {of} yet.", remedy=f"Make one: POST /api/v1/models, or {command}")
+
+
 def get(ws: Workspace, reference: str) -> Card:
     """The card of the model of this id, name or beginning of one."""
     return open_model(ws.folder("model", ws.store.find(reference, "model").id))
@@ -135,5 +155,5 @@ def list_all(ws: Workspace) -> list[Card]:
 
 
 def delete(ws: Workspace, reference: str) -> Entry:
-    """Delete a model; refused while evaluations were made from it."""
+    """Delete a model; refused while evaluations or predictions were made from it."""
     return workspace.delete(ws, "model", reference)

@@ -29,7 +29,7 @@ def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes
         log = (folder / work.LOG).open("ab")
     with log:
         process = subprocess.Popen(
-            [*_python(), module, str(folder), str(lock.fileno())],
+            [*python(), module, str(folder), str(lock.fileno())],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -203,7 +203,7 @@ def leave(module: str, argument: str, log: Path) -> None:
     """Start `module` as a process that goes on by itself, whatever becomes of this one."""
     with log.open("ab") as file:
         subprocess.Popen(
-            [*_python(), module, argument],
+            [*python(), module, argument],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -221,7 +221,7 @@ def ask(module: str, question: dict[str, Any]) -> Any:
         WorkerDied: it gave no answer.
     """
     done = subprocess.run(
-        [*_python(), module],
+        [*python(), module],
         env=_environment(),
         input=json.dumps(question),
         capture_output=True,
@@ -244,6 +244,7 @@ def _environment() -> dict[str, str]:
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
 
 
-def _python() -> list[str]:
+def python() -> list[str]:
+    """The beginning of a command that runs a module."""
     # -P: a file of the user's that is called random.py must not stand in for Python's.
     return [sys.executable, "-P", "-m"]

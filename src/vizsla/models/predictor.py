@@ -33,8 +33,11 @@ class Prediction(NamedTuple):
 class Predictor:
     """Predicts with the model in a folder. Thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0) -> None:
         """Open a model folder.
+
+        Args:
+            threads: that compute; 0 for one a core.
 
         Raises:
             InvalidInput: it is not a whole, unchanged model.
@@ -43,11 +46,23 @@ class Predictor:
 
         self.card = open_model(folder)
         graph = check_file(folder, self.card, GRAPH)
-        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (n, H, W, C), preprocessed, -> float32 (n, classes); each row sums to 1."""
+        """uint8 (n, H, W, C), preprocessed, -> float32 (n, classes); each row sums to 1.
+
+        Raises:
+            InvalidInput: the model gives something that is no number.
+        """
         result: npt.NDArray[np.float32] = self._session.run(None, {"pixels": pixels})[0]
+        if not np.isfinite(result).all():
+            raise InvalidInput(
+                "The model gives probabilities that are not finite numbers.",
+                where=self.card.name,
+                remedy="Export another checkpoint.",
+            )
         return result
 
     def predict(self, pictures: Sequence[Path | bytes], *, top: int = 5) -> Iterator[Prediction]:
@@ -73,11 +88,12 @@ class Predictor:
         return [
             Prediction(_name(picture), (), errors[position])
             if position in errors
-            else Prediction(_name(picture), self._best(next(rows), top))
+            else Prediction(_name(picture), self.best(next(rows), top))
             for position, picture in enumerate(pictures)
         ]
 
-    def _best(self, row: npt.NDArray[np.float32], top: int) -> tuple[Score, ...]:
+    def best(self, row: npt.NDArray[np.float32], top: int) -> tuple[Score, ...]:
+        """The `top` classes of one row of probabilities, the most probable first."""
         # A stable sort of the negated row: equal probabilities stay in the order of the labels.
         order = np.argsort(-row, kind="stable")[:top]
         return tuple(Score(self.card.labels[i], float(row[i])) for i in order)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
 from vizsla.api import keeper
+from vizsla.jobs.pool import Pool
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
@@ -50,6 +51,8 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (),
     app.state.requests = metrics.Requests()
     app.state.attempts = Attempts()
     app.state.has_accounts = False
+    app.state.pool = Pool()
+    app.state.predictions = metrics.Predictions(app.state.requests.registry)
     problems.install(app)
     app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
     app.add_middleware(Bounded)
@@ -83,6 +86,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         wanted.clear()
+        app.state.pool.close()
         thread.join()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 import anyio
@@ -12,6 +13,8 @@ from vizsla.web import problems
 MAX_BYTES = 1_000_000
 # What who asks may do was looked up before the body came.
 PATIENCE_S = 30.0
+# These have bounds of their own, and read what comes piece by piece.
+STREAMED = re.compile(r"/api/v1/(models|runs)/[^/]+/predict")
 
 
 class Bounded:
@@ -21,7 +24,7 @@ class Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or STREAMED.fullmatch(scope["path"]):
             await self._app(scope, receive, send)
             return
         try:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import get_args
 
 from fastapi import FastAPI
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from vizsla.jobs.devices import capacity
 from vizsla.store.jobs import LIVE, State
@@ -37,6 +37,27 @@ class Requests:
         self._seconds.labels(method if method in METHODS else "other", route, status).observe(elapsed_s)
 
 
+class Predictions:
+    """How many pictures were classified on request, and how long that took."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._pictures = Counter(
+            "vizsla_predicted_pictures", "Pictures that were sent to be classified", ["outcome"], registry=registry
+        )
+        self._seconds = Histogram(
+            "vizsla_prediction_seconds",
+            "Time from when the pictures of a request were here to its answer",
+            registry=registry,
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2, 10, 60),
+        )
+
+    def add(self, seconds: float, *, pictures: int, rejected: int) -> None:
+        """Count a request that was answered."""
+        self._seconds.observe(seconds)
+        self._pictures.labels("classified").inc(pictures - rejected)
+        self._pictures.labels("rejected").inc(rejected)
+
+
 def text(app: FastAPI) -> bytes:
     """All figures, as they are now."""
     registry = CollectorRegistry()
@@ -52,6 +73,11 @@ def text(app: FastAPI) -> bytes:
     held = Gauge("vizsla_device_held", "Jobs that hold a device", ["device"], registry=registry)
     for device in capacity():
         held.labels(device).set(sum(device in job.held for job in live if job.state in LIVE))
+    pool = app.state.pool
+    line = Gauge("vizsla_prediction_requests", "Requests for predictions by state", ["state"], registry=registry)
+    line.labels("waiting").set(pool.places_taken - pool.at_work)
+    line.labels("at_work").set(pool.at_work)
+    Gauge("vizsla_prediction_workers", "Processes that keep models loaded", registry=registry).set(len(pool.pids))
     return bytes(generate_latest(registry) + generate_latest(app.state.requests.registry))
 
 

@@ -18,6 +18,7 @@ from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 1000
+RETRY_AFTER_S = 5
 
 log = logging.getLogger("vizsla.web")
 
@@ -30,7 +31,11 @@ STATUS = {
     "unavailable": HTTPStatus.CONFLICT,
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
+    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
+    "worker-died": HTTPStatus.SERVICE_UNAVAILABLE,
+    "too-slow": HTTPStatus.GATEWAY_TIMEOUT,
 }
 
 
@@ -111,6 +116,8 @@ def of(error: VizslaError) -> JSONResponse:
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany) and error.retry_after_s is not None:
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from vizsla.api import models
 from vizsla.models.card import Card
+from vizsla.web import pictures
 from vizsla.web.schema import (
     After,
     EntryAnswer,
@@ -54,7 +56,14 @@ def get_model(ws: Ws, reference: str) -> Card:
     return read(ws, "model", reference, models.get)
 
 
+@router.post("/{reference}/predict", openapi_extra={"requestBody": pictures.BODY})
+async def predict(ws: Ws, reference: str, request: Request, top: pictures.Top = 5) -> pictures.Predicted:
+    """Classify pictures: the files of a form, or one as the body. One that cannot be read fails alone."""
+    card = await run_in_threadpool(read, ws, "model", reference, models.get)
+    return await pictures.classify(request, ws, card, top)
+
+
 @router.delete("/{reference}")
 def delete_model(ws: Ws, reference: str) -> EntryAnswer:
-    """Delete a model; refused while evaluations were made from it."""
+    """Delete a model; refused while evaluations or predictions were made from it."""
     return EntryAnswer.model_validate(models.delete(ws, exact(ws, reference, "model")))

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from vizsla import events, work
-from vizsla.api import runs
+from vizsla.api import models, runs
 from vizsla.errors import InvalidInput
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
+from vizsla.web import pictures
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     After,
@@ -137,6 +139,20 @@ def clone_run(ws: Ws, reference: str, request: Request, response: Response, body
     body = body or Cloned()
     spec = _allowed(request, body.spec) if body.spec is not None else None
     return queued(runs.submit_clone(ws, exact(ws, reference, "run"), spec, name=body.name, job=body.job), response)
+
+
+@router.post("/{reference}/predict", openapi_extra={"requestBody": pictures.BODY})
+async def predict(
+    ws: Ws,
+    reference: str,
+    request: Request,
+    top: pictures.Top = 5,
+    checkpoint: Annotated[str | None, Query(description="best, last or a step; the newest model by default.")] = None,
+) -> pictures.Predicted:
+    """Classify pictures with the newest model that was made of a run; 409 while there is none."""
+    id = await run_in_threadpool(exact, ws, reference, "run")
+    card = await run_in_threadpool(models.newest_of, ws, id, checkpoint)
+    return await pictures.classify(request, ws, card, top)
 
 
 @router.patch("/{reference}")

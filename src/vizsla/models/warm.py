@@ -1,0 +1,126 @@
+"""The process that keeps models loaded and classifies pictures for a server: `python -m vizsla.models.warm`.
+
+Its standard input is a socket. A request is a frame of JSON with `folder` (of the model), `top`, and `sizes`, followed
+by that many bytes for each picture; the answer is a frame with `predictions` in that order, or with `failed`. A frame
+is its length, 4 bytes, and then the JSON. The process ends with the socket, also in the middle of its work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import IO, Any
+
+from vizsla import work
+from vizsla.errors import VizslaError
+from vizsla.models.card import GRAPH
+from vizsla.models.predictor import BATCH, Prediction, Predictor
+
+LENGTH = struct.Struct(">I")
+MAX_FRAME = 2**24
+# What stays loaded: the models that were used last.
+MAX_MODELS = 4
+MAX_GRAPH_BYTES = 10**9
+# The cores are for trainings: a request is computed on one of them.
+THREADS = 1
+
+
+class Models:
+    """The models that were used last, loaded."""
+
+    def __init__(self) -> None:
+        self._loaded: OrderedDict[Path, Predictor] = OrderedDict()
+
+    def get(self, folder: Path) -> Predictor:
+        """The model in a folder, loaded if it is not.
+
+        Raises:
+            InvalidInput: it is not a whole, unchanged model.
+        """
+        if folder not in self._loaded:
+            self._make_room(folder)
+            self._loaded[folder] = Predictor(folder, threads=THREADS)
+        self._loaded.move_to_end(folder)
+        return self._loaded[folder]
+
+    def _make_room(self, folder: Path) -> None:
+        while self._loaded and (
+            len(self._loaded) >= MAX_MODELS or sum(map(_graph_bytes, (folder, *self._loaded))) > MAX_GRAPH_BYTES
+        ):
+            self._loaded.popitem(last=False)
+
+
+def _graph_bytes(folder: Path) -> int:
+    with contextlib.suppress(OSError):
+        return (folder / GRAPH).stat().st_size
+    return 0  # deleted, or damaged, which opening it says
+
+
+def frame(value: dict[str, Any]) -> bytes:
+    """A value as a frame."""
+    data = json.dumps(value, allow_nan=False).encode()
+    return LENGTH.pack(len(data)) + data
+
+
+def main() -> int:
+    """Answer requests until the socket is closed."""
+    link = socket.socket(fileno=0)
+    threading.Thread(target=_end_with, args=(link,), daemon=True).start()
+    with contextlib.suppress(OSError):  # short of memory, the kernel is to end this process before a training
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    models = Models()
+    source = link.makefile("rb")
+    while True:
+        request = json.loads(_exactly(source, *LENGTH.unpack(_exactly(source, LENGTH.size))))
+        link.sendall(frame(_answer(models, request, source)))
+
+
+def _end_with(link: socket.socket) -> None:
+    """End this process when the other end of its socket is closed, as the kernel does when the server is killed."""
+    ended = select.poll()
+    ended.register(link, 0)
+    ended.poll()
+    os._exit(0)
+
+
+def _exactly(source: IO[bytes], num_bytes: int) -> bytes:
+    data = source.read(num_bytes)
+    if len(data) < num_bytes:
+        os._exit(0)  # the server has gone
+    return data
+
+
+def _answer(models: Models, request: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
+    """Classify the pictures that follow; all of them are read whatever happens, so that the next request is found."""
+    sizes = list(request["sizes"])
+    try:
+        predictor = models.get(Path(request["folder"]))
+        found: list[Prediction] = []
+        while sizes:
+            group = [_exactly(source, sizes.pop(0)) for _ in sizes[:BATCH]]
+            found += predictor.predict(group, top=request["top"])
+    except Exception as error:
+        for size in sizes:
+            _exactly(source, size)
+        known = error if isinstance(error, VizslaError) else work.expected(error, Path(request["folder"]))
+        if known.trace:
+            print(known.trace, file=sys.stderr)
+        return {"failed": known.as_dict()}
+    return {
+        "predictions": [
+            {"scores": one.scores, "error": {"kind": one.error.kind, "what": one.error.what} if one.error else None}
+            for one in found
+        ]
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
