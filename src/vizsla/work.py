@@ -22,6 +22,8 @@ from vizsla.events import EventLog
 REQUEST = "request.json"
 EVENTS = "events.jsonl"
 LOG = "log.txt"
+PARTS = "parts"
+"""a folder of what is done, for who is started again after a kill; it goes when the work is whole"""
 
 LESS_MEMORY = "Use smaller pictures, a smaller network or a smaller --batch-size, or --device cpu."
 

@@ -167,7 +167,7 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
         known = {row.id for other in FINAL_FILE for row in ws.store.all(other)}
         if facts["id"] in known:
             return  # it was finished while the sweep looked
-        ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject"))
+        ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject", "model"))
         parents = [id for id in ids if id in known]
         ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
     except (VizslaError, KeyError, AttributeError) as error:

@@ -43,6 +43,11 @@ app.command(
     help="Classify pictures with a model.\n\nThe exit status is 1 when a picture could not be read.",
 )
 app.command(
+    "vizsla.cli.prediction:app",
+    name="prediction",
+    help="Classify many pictures, list, show, export and delete what came out.",
+)
+app.command(
     "vizsla.cli.doctor:doctor",
     name="doctor",
     help="Look at this machine: what it has, how fast it is, and what to do where that will not do.\n\n"

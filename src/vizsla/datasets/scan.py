@@ -28,7 +28,7 @@ _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
 _LAYOUT = "The folder must hold one sub-folder of pictures a class, or folders train, val and test that do."
 _NOT_IN_A_CLASS = "not in a class folder"
 _HIDDEN = "hidden"
-_NOT_UTF_8 = "the name is not valid UTF-8"
+NOT_UTF_8 = "the name is not valid UTF-8"
 
 
 class Found(NamedTuple):
@@ -100,9 +100,9 @@ class _Visit(NamedTuple):
 
     def row(self, path: str, label: str | None, split: Split | None, reason: str | None) -> Found:
         relative = path.removeprefix(str(self.folder)).lstrip(os.sep)
-        if not _is_utf_8(relative):
-            relative = os.fsencode(relative).decode("utf-8", "backslashreplace")
-            label, reason = label if label and _is_utf_8(label) else None, _NOT_UTF_8
+        if not is_utf_8(relative):
+            relative = spelled_out(relative)
+            label, reason = label if label and is_utf_8(label) else None, NOT_UTF_8
         return Found(self.root, relative.replace(os.sep, "/"), label, split, reason)
 
 
@@ -121,7 +121,7 @@ def _scan_source(source: Path, folders: dict[Split, Path], labels: list[str]) ->
 
 
 def _classes(folder: Path) -> list[str]:
-    names = [entry.name for entry in _listing(folder) if _is_class(entry) and _is_utf_8(entry.name)]
+    names = [entry.name for entry in _listing(folder) if _is_class(entry) and is_utf_8(entry.name)]
     return sorted(names, key=lambda name: (natural(name), name))
 
 
@@ -134,7 +134,7 @@ def require_folders(spec: DatasetSpec) -> None:
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of a folder the user named, sorted."""
-    if not _is_utf_8(str(folder)):
+    if not is_utf_8(str(folder)):
         raise InvalidInput("The path of the folder is not valid UTF-8.", where=ascii(str(folder)), remedy="Rename it.")
     try:
         with os.scandir(folder) as entries:
@@ -152,7 +152,13 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _is_utf_8(name: str) -> bool:
+def spelled_out(name: str) -> str:
+    """A name in which bytes that are no UTF-8 stand as `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def is_utf_8(name: str) -> bool:
+    """Whether a name can be written as text."""
     # Bytes of a file name that are no UTF-8 reach Python as lone surrogates.
     return not any("\udc80" <= character <= "\udcff" for character in name)
 
@@ -224,11 +230,11 @@ def _class_files(visit: _Visit, entries: list[os.DirEntry[str]], split: Split | 
             rows.append(visit.row(_shown(entry), None, split, _HIDDEN))
         elif not _is_folder(entry):
             rows.append(visit.row(entry.path, None, split, _not_a_file(entry) or _NOT_IN_A_CLASS))
-        elif not _is_utf_8(entry.name):
-            rows += (visit.row(path, None, split, _NOT_UTF_8) for path, _ in _walk(entry.path))
+        elif not is_utf_8(entry.name):
+            rows += (visit.row(path, None, split, NOT_UTF_8) for path, _ in walk(entry.path))
         else:
             strange = entry.name not in visit.known
-            for path, reason in _walk(entry.path):
+            for path, reason in walk(entry.path):
                 rows.append(visit.row(path, entry.name, split, reason or ("class not in train" if strange else None)))
     return rows
 
@@ -237,7 +243,7 @@ def _outside(visit: _Visit, entry: os.DirEntry[str]) -> Iterator[Found]:
     if _is_clutter(entry.name):
         yield visit.row(_shown(entry), None, None, _HIDDEN)
     elif _is_folder(entry):
-        for path, reason in _walk(entry.path):
+        for path, reason in walk(entry.path):
             yield visit.row(path, None, None, reason or "outside of train, val and test")
     else:
         yield visit.row(entry.path, None, None, _not_a_file(entry) or _NOT_IN_A_CLASS)
@@ -248,7 +254,7 @@ def _shown(entry: os.DirEntry[str]) -> str:
     return entry.path + "/" if _is_folder(entry) else entry.path
 
 
-def _walk(folder: str) -> Iterator[tuple[str, str | None]]:
+def walk(folder: str) -> Iterator[tuple[str, str | None]]:
     """Each file under `folder` with the reason why it cannot be used, if there is one. Follows symbolic links."""
     # A link to any folder above would lead here again, and one to the root through the whole disk.
     parents = frozenset(_identity(parent.stat()) for parent in Path(folder).parents)

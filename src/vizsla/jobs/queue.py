@@ -34,6 +34,7 @@ WORKERS: dict[Kind, str] = {
     "run": "vizsla.training.worker",
     "model": "vizsla.models.worker",
     "evaluation": "vizsla.evaluation.worker",
+    "prediction": "vizsla.models.batch",
 }
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
@@ -197,6 +198,7 @@ def _ended_silently(ws: Workspace, job: Job, status: int | None) -> None:
         _end(ws, job, "failed", error.what, failure="defect", error=error)
     elif job.attempt <= job.retries:
         resumes = "from its last checkpoint" if (folder / FINAL_FILE["run"]).exists() else "from the beginning"
+        resumes = "from where it was" if (folder / work.PARTS).exists() else resumes
         cause = f"{error.what} It goes on {resumes}: attempt {job.attempt + 1} of {job.retries + 1}."
         ws.store.jobs.change(job, "queued", cause, held=())
     elif status is None:
@@ -252,6 +254,7 @@ def _tidy(folder: Path) -> None:
     """Remove the traces of the worker from a finished folder: what remains is the thing itself."""
     for name in (work.REQUEST, work.EVENTS, work.LOG, files.LOCK):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / work.PARTS, ignore_errors=True)
 
 
 def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
@@ -339,7 +342,7 @@ def _clear(folder: Path) -> None:
         with events.EventLog(folder / work.EVENTS) as log:
             log.write("again")
     for path in folder.iterdir():
-        if path.name in (work.REQUEST, work.EVENTS, work.LOG, files.LOCK, own.COPY):
+        if path.name in (work.REQUEST, work.EVENTS, work.LOG, work.PARTS, files.LOCK, own.COPY):
             continue
         if path.is_dir():
             shutil.rmtree(path)

@@ -16,7 +16,7 @@ from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store.tables import job, job_change, job_need
 
-Kind = Literal["dataset", "run", "model", "evaluation"]
+Kind = Literal["dataset", "run", "model", "evaluation", "prediction"]
 State = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped", "lost"]
 Failure = Literal["error", "memory", "disk", "killed", "lost", "defect", "parent"]
 

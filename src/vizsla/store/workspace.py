@@ -20,6 +20,7 @@ FINAL_FILE: dict[Kind, str] = {
     "run": "run.json",
     "model": "model.json",
     "evaluation": "report.json",
+    "prediction": "prediction.json",
 }
 
 

@@ -18,10 +18,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vizsla.errors import InvalidInput, TooLarge
 from vizsla.models.card import Card
+from vizsla.models.predictions import MAX_TOP, Score
 from vizsla.store.workspace import Workspace
 from vizsla.web.schema import Answer
 
-Top = Annotated[int, Query(ge=1, le=100, description="How many classes to name for each picture.")]
+Top = Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name for each picture.")]
 
 MAX_PICTURES = 64
 MAX_BYTES = 64_000_000
@@ -123,13 +124,6 @@ async def _bounded(request: Request) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-class ScoreAnswer(Answer):
-    """A class and the probability that the model gives it."""
-
-    label: str
-    probability: float
-
-
 class ErrorAnswer(Answer):
     """Why a picture could not be looked at."""
 
@@ -141,7 +135,7 @@ class PredictionAnswer(Answer):
     """What a model sees in one picture: the best classes first, or the reason why it could not look."""
 
     picture: str = Field(description="name of its file")
-    scores: list[ScoreAnswer]
+    scores: list[Score]
     error: ErrorAnswer | None
 
 
@@ -183,5 +177,5 @@ _TOO_LARGE = {
 
 
 def _prediction(picture: UploadFile, answer: dict[str, Any]) -> PredictionAnswer:
-    scores = [ScoreAnswer(label=label, probability=probability) for label, probability in answer["scores"]]
+    scores = [Score(label=label, probability=probability) for label, probability in answer["scores"]]
     return PredictionAnswer(picture=picture.filename or "", scores=scores, error=answer["error"])

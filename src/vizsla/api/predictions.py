@@ -1,0 +1,145 @@
+"""Verbs on predictions of many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from vizsla import files, work
+from vizsla.api import workspace
+from vizsla.api.runs import ignore_event
+from vizsla.errors import InvalidInput, did_you_mean
+from vizsla.events import Event
+from vizsla.jobs import follow, queue
+from vizsla.jobs.follow import OnInterrupt
+from vizsla.jobs.launch import interruptions
+from vizsla.jobs.spec import JobSpec
+from vizsla.models import predictions, sources
+from vizsla.models.card import open_model
+from vizsla.models.predictions import MAX_TOP, Prediction, Request, Rows, open_prediction
+from vizsla.store.jobs import Job
+from vizsla.store.queries import Entry
+from vizsla.store.workspace import Workspace
+
+
+def create(
+    ws: Workspace,
+    model: str,
+    source: Path,
+    *,
+    base: Path | None = None,
+    top: int = 5,
+    name: str | None = None,
+    job: JobSpec = JobSpec(),
+    on_event: Callable[[Event], None] = ignore_event,
+) -> Prediction:
+    """Classify the pictures of a folder, or of a text list, and keep what came out.
+
+    Args:
+        model: a model, by id, name or beginning of one.
+        source: a folder, searched to the bottom; or a text file with a path in each line, behind which the number of
+            its class may stand, or a tab and the name of its class.
+        base: to which the paths of a list are relative; the list's own folder by default.
+        top: how many classes to name for each picture.
+
+    Raises:
+        NotFound: there is no such model.
+        InvalidInput: there is no such source, or it has no pictures.
+    """
+    with interruptions():
+        wanted = submit(ws, model, source, base=base, top=top, name=name, job=job)
+        return finish(ws, wanted, on_event)
+
+
+def finish(
+    ws: Workspace,
+    job: Job,
+    on_event: Callable[[Event], None] = ignore_event,
+    on_interrupt: OnInterrupt = lambda: "stop",
+) -> Prediction:
+    """Wait for the end of a prediction that was put into the queue; see `runs.finish`."""
+    follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
+    return get(ws, job.thing)
+
+
+def submit(
+    ws: Workspace,
+    model: str,
+    source: Path,
+    *,
+    base: Path | None = None,
+    within: Sequence[Path] | None = None,
+    top: int = 5,
+    name: str | None = None,
+    job: JobSpec = JobSpec(),
+) -> Job:
+    """Put a prediction into the queue, as `create` does, and return at once.
+
+    Args:
+        within: the folders in which the files of a list have to lie; None for anywhere.
+    """
+    if not 1 <= top <= MAX_TOP:
+        raise InvalidInput(f"{top} classes cannot be named.", where="top", remedy=f"Choose 1 to {MAX_TOP}.")
+    source = source.expanduser().absolute()
+    sources.check(source)
+    parent = ws.store.find(model, "model")
+    folder = ws.folder("model", parent.id)
+    open_model(folder)  # one that is not finished says so
+    name = name or ws.store.free_name("prediction", parent.name)
+    with workspace.claim(ws, "prediction", name, parents=[parent.id]) as claim:
+        request = Request(
+            id=claim.entry.id,
+            name=name,
+            created_at=claim.entry.created_at,
+            model_folder=folder,
+            model_name=parent.name,
+            source=source,
+            base=base.expanduser().absolute() if base else None,
+            within=tuple(within) if within is not None else None,
+            top=top,
+        )
+        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
+        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+
+
+def get(ws: Workspace, reference: str) -> Prediction:
+    """What came out of the prediction of this id, name or beginning of one."""
+    return open_prediction(folder(ws, reference))
+
+
+def folder(ws: Workspace, reference: str) -> Path:
+    """Where a prediction lies."""
+    return ws.folder("prediction", ws.store.find(reference, "prediction").id)
+
+
+def rows(
+    ws: Workspace, reference: str, *, first: int = 0, limit: int = 50, label: str | None = None, rejected: bool = False
+) -> Rows:
+    """Some rows of a prediction; with `label` the pictures that are most surely of that class; see `predictions.rows`.
+
+    Raises:
+        InvalidInput: the model has no such class.
+    """
+    path = folder(ws, reference)
+    known = open_prediction(path).classes
+    if label is not None and label not in known:
+        raise InvalidInput(f"The model has no class {label[:100]!r}.", where="class", remedy=did_you_mean(label, known))
+    return predictions.rows(path, first=first, limit=limit, label=label, rejected=rejected)
+
+
+def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
+    """Write all rows of a prediction as CSV."""
+    path = folder(ws, reference)
+    open_prediction(path)
+    predictions.write_csv(path, file)
+
+
+def list_all(ws: Workspace) -> list[Prediction]:
+    """All predictions, oldest first."""
+    return workspace.readable(ws, "prediction", open_prediction)
+
+
+def delete(ws: Workspace, reference: str) -> Entry:
+    """Delete a prediction."""
+    return workspace.delete(ws, "prediction", reference)

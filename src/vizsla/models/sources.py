@@ -1,0 +1,129 @@
+"""Which pictures are to be classified: the files below a folder, or those that a text list names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vizsla.datasets.scan import NOT_UTF_8, is_utf_8, spelled_out, walk
+from vizsla.errors import InvalidInput
+
+MAX_PICTURES = 1_000_000
+MAX_LIST_BYTES = 2**28
+MAX_LINE = 4096
+
+# As in the lists of DIGITS: a path, white space and the number of its class.
+_LABELLED = re.compile(r"(.+?)\s+(-?\d+)")
+
+
+class Named(NamedTuple):
+    """A picture to classify."""
+
+    path: str
+    """as the list has it, or from the folder on"""
+    file: str
+    """where it lies"""
+    label: str | None
+    """the class that the list gives it, where the model has such a class"""
+    reason: str | None
+    """why it cannot be looked at"""
+
+
+def check(source: Path) -> None:
+    """Raise `InvalidInput` unless a source is a folder or a file that may be a list."""
+    if not source.exists():
+        raise InvalidInput("There is no such folder or list.", where=str(source), remedy="Check the path.")
+    if not is_utf_8(str(source)):
+        raise InvalidInput("The path is not valid UTF-8.", where=spelled_out(str(source)), remedy="Rename it.")
+    if not source.is_dir() and not source.is_file():
+        raise InvalidInput("This is neither a folder nor a list.", where=str(source))
+
+
+def find(
+    source: Path, labels: Sequence[str], *, base: Path | None = None, within: Sequence[Path] | None = None
+) -> list[Named]:
+    """The pictures of a folder and those below it, by path, or of a list, in its order.
+
+    Args:
+        labels: the classes of the model.
+        base: to which the paths of a list are relative; the list's own folder by default.
+        within: the folders in which the files of a list have to lie; None for anywhere.
+
+    Raises:
+        InvalidInput: there is no such source, it names no picture, or more than `MAX_PICTURES`.
+    """
+    check(source)
+    found = _below(source) if source.is_dir() else _listed(source, labels, base or source.parent, within)
+    if not found:
+        raise InvalidInput("There are no pictures.", where=str(source), remedy="Name a folder or a list that has some.")
+    if len(found) > MAX_PICTURES:
+        raise InvalidInput(
+            f"{len(found):,} pictures, more than the limit of {MAX_PICTURES:,}.",
+            where=str(source),
+            remedy="Divide them.",
+        )
+    return found
+
+
+def _below(folder: Path) -> list[Named]:
+    found = []
+    for path, reason in walk(str(folder)):
+        relative = path.removeprefix(str(folder)).lstrip(os.sep)
+        if is_utf_8(relative):
+            found.append(Named(relative, path, None, reason))
+        else:
+            found.append(Named(spelled_out(relative), "", None, NOT_UTF_8))
+    return sorted(found, key=lambda named: named.path)
+
+
+def _listed(source: Path, labels: Sequence[str], base: Path, within: Sequence[Path] | None) -> list[Named]:
+    if source.stat().st_size > MAX_LIST_BYTES:
+        raise InvalidInput(f"The list has more than {MAX_LIST_BYTES:,} bytes.", where=str(source), remedy="Divide it.")
+    text = source.read_bytes().decode("utf-8", "surrogateescape")
+    if "\0" in text:
+        raise InvalidInput(
+            "This is no text list.", where=str(source), remedy="Give a folder, or a text file with a path in each line."
+        )
+    lines = (line.strip() for line in text.split("\n"))
+    return [_of_line(line, labels, base, within) for line in lines if line]
+
+
+def _of_line(line: str, labels: Sequence[str], base: Path, within: Sequence[Path] | None) -> Named:
+    if not is_utf_8(line):
+        return Named(spelled_out(line), "", None, NOT_UTF_8)
+    if len(line) > MAX_LINE:
+        return Named(line[:MAX_LINE], "", None, "a path that is too long")
+    path, label = _parted(line, labels, base)
+    if re.match(r"\w+://", path):
+        return Named(path, "", label, "an address, not a file")
+    file = base / path
+    if within is not None:
+        try:
+            inside = any(file.resolve().is_relative_to(folder) for folder in within)
+        except (OSError, RuntimeError):  # a loop of links
+            inside = False
+        if not inside:
+            return Named(path, "", label, "not in a folder that may be read")
+    return Named(path, str(file), label, None)
+
+
+def _parted(line: str, labels: Sequence[str], base: Path) -> tuple[str, str | None]:
+    """The path of a line, and its label: the name of a class behind a tab, or the number of one."""
+    path, tab, name = line.rpartition("\t")
+    if tab and name in labels:
+        return path.strip(), name
+    numbered = _LABELLED.fullmatch(line)
+    if numbered is None or _is_file(base / line):
+        return line, None
+    number = int(numbered[2][:9])
+    return numbered[1], labels[number] if 0 <= number < len(labels) else None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
