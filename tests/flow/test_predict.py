@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from tests.support import Server
 
-from vizsla.api import datasets, models, runs
+from vizsla.api import datasets, models, predictions, runs
 from vizsla.errors import Busy, InvalidInput, TooSlow, WorkerDied
 from vizsla.jobs.pool import Pool
 from vizsla.models.card import GRAPH, Card
@@ -178,6 +178,24 @@ def test_twenty_clients_at_once(server: Server, pictures: list[Path]) -> None:
     assert f"vizsla_prediction_workers {float(len(_workers(server)))}" in figures
     assert 'vizsla_prediction_requests{state="waiting"} 0.0' in figures
     assert 'vizsla_predicted_pictures_total{outcome="rejected"}' in figures
+
+
+def test_it_works_while_every_device_trains(
+    client: httpx.Client, ws: Workspace, card: Card, pictures: list[Path]
+) -> None:
+    training = {"net": "lenet", "tune": "scratch", "epochs": 1000, "batch_size": 32}
+    job = client.post("/runs", json={"dataset": "shapes", "spec": training, "name": "long"}).json()
+    waiting = client.post("/runs", json={"dataset": "shapes", "spec": training, "name": "waiting"}).json()
+    _until(lambda: client.get(f"/jobs/{job['id']}").json()["state"] == "running")
+    answer = client.post("/models/shapes-1/predict", files=_files(pictures[0].read_bytes()))
+    assert answer.json()["predictions"][0]["scores"]
+    assert predictions.create(ws, "shapes-1", pictures[0].parent, name="meanwhile").num_pictures == 40
+    states = [client.get(f"/jobs/{one['id']}").json()["state"] for one in (job, waiting)]
+    assert states == ["running", "queued"], "it trained all the time"
+    for one in (waiting, job):
+        client.post(f"/jobs/{one['id']}/stop")
+        _until(lambda id=one["id"]: client.get(f"/jobs/{id}").json()["state"] == "stopped")
+    predictions.delete(ws, "meanwhile")
 
 
 def test_a_process_that_is_killed_ends_one_request(server: Server, client: httpx.Client, pictures: list[Path]) -> None:
