@@ -258,23 +258,17 @@ def _folder(ws: Workspace, card: Card) -> Path:
 
 def test_what_takes_too_long_is_replaced(ws: Workspace, card: Card, pictures: list[Path]) -> None:
     async def check() -> None:
-        pool = Pool(workers=1, line=2, timeout_s=5)
+        pool = Pool(workers=1, line=2, timeout_s=8)
         picture = pictures[0].read_bytes()
         first = await pool.predict(_folder(ws, card), [_Bytes(picture)], top=3)
         (slow,) = pool.pids
         os.kill(slow, signal.SIGSTOP)
-        with pytest.raises(TooSlow, match="longer than 5 s"):
+        with pytest.raises(TooSlow, match="longer than 8 s"):
             await pool.predict(_folder(ws, card), [_Bytes(picture)], top=3)
         assert await pool.predict(_folder(ws, card), [_Bytes(picture)], top=3) == first
         assert slow not in pool.pids
         with pool.place(), pool.place(), pytest.raises(Busy), pool.place():
             pass
-        # One that stands still keeps the next from its turn, until it is replaced.
-        os.kill(pool.pids[0], signal.SIGSTOP)
-        asked = [asyncio.create_task(pool.predict(_folder(ws, card), [_Bytes(picture)], top=3)) for _ in range(2)]
-        found = await asyncio.gather(*asked, return_exceptions=True)
-        assert isinstance(found[0], TooSlow)
-        assert found[1] == first or isinstance(found[1], Busy)
         pool.close()
         await asyncio.to_thread(_until, lambda: not any(map(psutil.pid_exists, pool.pids)))
 

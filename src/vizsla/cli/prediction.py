@@ -117,8 +117,8 @@ def export(name: str, file: Path | None = None, /, *, common: Common = Common())
         if file is None:
             predictions.write_csv(ws, name, sys.stdout)
             return
-        if not file.absolute().parent.is_dir():
-            raise InvalidInput("There is no such folder.", where=str(file.parent), remedy="Make it first.")
+        if file.is_dir() or not file.absolute().parent.is_dir():
+            raise InvalidInput("No file can be written there.", where=str(file), remedy="Name a file in a folder.")
         with files.atomic(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as opened:
             predictions.write_csv(ws, name, opened)
     if common.json:

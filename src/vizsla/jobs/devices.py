@@ -11,7 +11,7 @@ from vizsla.machine import gpus
 from vizsla.machine.devices import visible
 
 DECLARED = "VIZSLA_DEVICES"
-# Datasets, evaluations and exports use the processor too, but are short: a long training should not hold them up.
+# All else uses the processor too, but is short by comparison: a long training should not hold it up.
 HOST_PLACES = 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,12 +35,24 @@ class Named(NamedTuple):
 
 def check(source: Path) -> None:
     """Raise `InvalidInput` unless a source is a folder or a file that may be a list."""
-    if not source.exists():
-        raise InvalidInput("There is no such folder or list.", where=str(source), remedy="Check the path.")
+    try:
+        status = source.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise InvalidInput("There is no such folder or list.", where=str(source), remedy="Check the path.") from None
+    except OSError as error:
+        raise _unreadable(source, error) from None
     if not is_utf_8(str(source)):
         raise InvalidInput("The path is not valid UTF-8.", where=spelled_out(str(source)), remedy="Rename it.")
-    if not source.is_dir() and not source.is_file():
+    if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):
         raise InvalidInput("This is neither a folder nor a list.", where=str(source))
+
+
+def _unreadable(source: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"It cannot be read: {error.strerror}.",
+        where=str(source),
+        remedy="Give the account that runs Vizsla permission to read it.",
+    )
 
 
 def find(
@@ -82,7 +95,10 @@ def _below(folder: Path) -> list[Named]:
 def _listed(source: Path, labels: Sequence[str], base: Path, within: Sequence[Path] | None) -> list[Named]:
     if source.stat().st_size > MAX_LIST_BYTES:
         raise InvalidInput(f"The list has more than {MAX_LIST_BYTES:,} bytes.", where=str(source), remedy="Divide it.")
-    text = source.read_bytes().decode("utf-8", "surrogateescape")
+    try:
+        text = source.read_bytes().decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise _unreadable(source, error) from None
     if "\0" in text:
         raise InvalidInput(
             "This is no text list.", where=str(source), remedy="Give a folder, or a text file with a path in each line."

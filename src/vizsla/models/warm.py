@@ -112,7 +112,8 @@ def _answer(models: Models, request: dict[str, Any], source: IO[bytes]) -> dict[
             _exactly(source, size)
         known = error if isinstance(error, VizslaError) else work.expected(error, Path(request["folder"]))
         if known.trace:
-            print(known.trace, file=sys.stderr)
+            with contextlib.suppress(OSError):  # nobody listens
+                print(known.trace, file=sys.stderr)
         return {"failed": known.as_dict()}
     return {
         "predictions": [

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# One row for everything that has a name: a dataset, run, model or evaluation.
+# One row for everything that has a name: a dataset, run, model, evaluation or prediction.
 entry = Table(
     "entry",
     metadata,

@@ -7,7 +7,8 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from http import HTTPStatus
-from tempfile import SpooledTemporaryFile
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Annotated, Any
 
 from fastapi import Query, Request
@@ -16,6 +17,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from vizsla import files
 from vizsla.errors import InvalidInput, TooLarge
 from vizsla.models.card import Card
 from vizsla.models.predictions import MAX_TOP, Score
@@ -55,12 +57,14 @@ async def brought(request: Request) -> AsyncIterator[list[UploadFile]]:
     Raises:
         InvalidInput: there is none, or the request is of another kind.
         TooLarge: there are too many.
+        DiskFull: there is no room for them.
         HTTPException: they did not come in time.
     """
     async with contextlib.AsyncExitStack() as closing:
         try:
             async with asyncio.timeout(PATIENCE_S):
-                found = await _read(request)
+                with files.disk_errors(Path(gettempdir(), "picture")):
+                    found = await _read(request)
         except TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"The pictures took longer than {PATIENCE_S} s.") from None
         for picture in found:
