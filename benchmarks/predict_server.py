@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends too
     facts = common.machine()
     with tempfile.TemporaryDirectory() as folder, vizsla.open(Path(folder) / "workspace") as ws:
         common.copy_some(args.data, Path(folder) / "pictures", 200)
