@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vizsla import files, work
-from vizsla.api import workspace
+from vizsla.api import uploads, workspace
 from vizsla.api.runs import ignore_event
+from vizsla.datasets import sources
 from vizsla.datasets.dataset import Dataset, open_dataset
-from vizsla.datasets.scan import require_folders
 from vizsla.datasets.spec import DatasetSpec, Request
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
@@ -28,9 +28,10 @@ def create(
     job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Dataset:
-    """Build a dataset from a folder of pictures, and wait for it.
+    """Build a dataset from a folder of pictures, an archive or an upload, and wait for it.
 
     Args:
+        spec: with `upload:ID` as a source for one of `ws.user`'s uploads, which is gone when the dataset is there.
         job: how it goes through the queue.
         on_event: told everything that happens, as it happens.
 
@@ -45,11 +46,15 @@ def create(
 
 def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
     """Put the building of a dataset into the queue, as `create` does, and return at once."""
-    require_folders(spec)
+    sources.require(spec)
+    uploaded = sources.named_uploads(spec)
+    for id in uploaded:
+        uploads.get(ws, id)  # refused before a name is taken
     with workspace.claim(ws, "dataset", name) as claim:
         request = Request(id=claim.entry.id, name=name, spec=spec)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+        with uploads.taken(ws, uploaded, claim.entry.id):
+            return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
 def finish(

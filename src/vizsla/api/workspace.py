@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vizsla import files
+from vizsla.datasets.upload import UPLOADS
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
@@ -34,7 +35,7 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
+    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, UPLOADS, *(f"{kind}s" for kind in FINAL_FILE)}
     if root.is_dir() and not (root / DATABASE).exists() and not (root / REMEMBERED).exists():
         copies = (DATABASE, "database.")
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(copies))

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vizsla.api import accounts, keeper
+from vizsla.api import accounts, keeper, uploads
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.store.workspace import Workspace
 
 MAX_PORT = 65_535
+MAX_UPLOAD_GB = 1e6
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Format = Literal["text", "json"]
 
@@ -62,6 +63,9 @@ def serve(
             help="Folder below which requests may name pictures and weights. May be given more than once.",
         ),
     ] = (),
+    max_upload: Annotated[
+        float, Parameter(help="Size in GB of the largest archive, or folder of pictures, that is taken as an upload.")
+    ] = uploads.MAX_BYTES / 1e9,
     reach: Reach = Reach(),
     log_format: Annotated[
         Format,
@@ -82,13 +86,21 @@ def serve(
     for folder in allow:
         if not folder.is_dir():
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
+    if not 0 < max_upload < MAX_UPLOAD_GB:
+        raise InvalidInput(f"{max_upload:g} GB is no size.", where="--max-upload", remedy="Give GB, such as 50.")
     _check_certificate(reach)
     _check_proxies(reach)
     with common.open() as ws:
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:
-            app = create_app(ws, keeper.take(ws), allowed=allow, proxied=bool(reach.proxy))
+            app = create_app(
+                ws,
+                keeper.take(ws),
+                allowed=allow,
+                proxied=bool(reach.proxy),
+                max_upload_bytes=int(max_upload * 1e9),
+            )
             logs.install(log_format)
             config = uvicorn.Config(app, **_settings(reach))
             url = _url("https" if reach.tls_cert else "http", host, listening)

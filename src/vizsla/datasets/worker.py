@@ -7,7 +7,9 @@ import time
 from pathlib import Path
 
 from vizsla import records, work
+from vizsla.datasets import upload
 from vizsla.datasets.build import build
+from vizsla.datasets.sources import named_uploads
 from vizsla.datasets.spec import Request
 from vizsla.events import EventLog
 
@@ -25,7 +27,10 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
             told = (stage, time.monotonic())
             log.write("progress", stage=stage, done=done, total=total)
 
-    build(request.spec, folder, id=request.id, name=request.name, progress=progress)
+    uploads = folder.parents[1] / upload.UPLOADS  # of the workspace in which the folder lies
+    build(request.spec, folder, id=request.id, name=request.name, progress=progress, uploads=uploads)
+    for id in named_uploads(request.spec):  # a dataset has pictures of its own
+        upload.remove(uploads / id)
     return "done"
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
-from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.spec import DatasetSpec, upload_id
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     After,
@@ -41,9 +41,16 @@ def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order =
 
 @router.post("", status_code=202)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
-    """Put the building of a dataset into the queue, from folders that the server may read."""
+    """Put the building of a dataset into the queue, from folders or archives that the server may read, or from uploads.
+
+    A source such as `upload:1swk2a7qx4` names an upload, which is gone when the dataset is there.
+    """
     named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
-    paths = {name: allowed(request, path, where=f"spec.{name}") for name, path in named.items() if path is not None}
+    paths = {
+        name: allowed(request, path, where=f"spec.{name}")
+        for name, path in named.items()
+        if path is not None and upload_id(path) is None
+    }
     return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
 
 
