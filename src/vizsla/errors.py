@@ -87,6 +87,12 @@ class DatabaseUnavailable(VizslaError):
     kind = "database-unavailable"
 
 
+class Busy(VizslaError):
+    """What could be done is not, because much else is, or it takes too long."""
+
+    kind = "busy"
+
+
 class TrainingFailed(VizslaError):
     """Training ran and cannot go on: a loss that is not finite, a device out of memory."""
 

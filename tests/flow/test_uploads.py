@@ -85,8 +85,8 @@ def test_an_archive_comes_in_pieces_and_becomes_a_dataset(client: httpx.Client, 
     whole = _send(client, place, offset, packed[offset:]).json()
     assert (whole["offset"], whole["complete"]) == (len(packed), True)
     _problem(_send(client, place, len(packed), b""), 409, "conflict")
-    _done(client, client.post("/datasets", json={"name": "sent", "spec": SPEC | {"source": f"upload:{id}"}}))
-    made = client.get("/datasets/sent").json()
+    _done(client, client.post("/datasets", json={"name": "whole", "spec": SPEC | {"source": f"upload:{id}"}}))
+    made = client.get("/datasets/whole").json()
     assert made["fingerprint"] == datasets.get(ws, "shapes").fingerprint
     origin = {"name": "shapes.zip", "sha256": hashlib.sha256(packed).hexdigest(), "num_bytes": len(packed)}
     assert made["origins"] == {"source": origin}

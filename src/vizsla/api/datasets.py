@@ -7,9 +7,12 @@ from collections.abc import Callable
 from vizsla import files, work
 from vizsla.api import uploads, workspace
 from vizsla.api.runs import ignore_event
-from vizsla.datasets import sources
+from vizsla.datasets import rows, sources
 from vizsla.datasets.dataset import Dataset, open_dataset
+from vizsla.datasets.scan import Split
 from vizsla.datasets.spec import DatasetSpec, Request
+from vizsla.datasets.store import PixelStore, encode
+from vizsla.errors import NotFound
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.follow import OnInterrupt
@@ -76,6 +79,40 @@ def get(ws: Workspace, reference: str) -> Dataset:
 def list_all(ws: Workspace) -> list[Dataset]:
     """All datasets, oldest first."""
     return workspace.readable(ws, "dataset", open_dataset)
+
+
+def pictures(
+    ws: Workspace,
+    reference: str,
+    *,
+    split: Split | None = None,
+    label: str | None = None,
+    rejected: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> rows.Slice:
+    """Some of the files of a dataset: those that are used, or those that were rejected and why.
+
+    Args:
+        after: the `next` of the slice before.
+    """
+    folder = ws.folder("dataset", get(ws, reference).id)
+    return rows.read(folder / "images.parquet", split=split, label=label, rejected=rejected, after=after, limit=limit)
+
+
+def picture(ws: Workspace, reference: str, index: int) -> bytes:
+    """A picture of a dataset as it is stored, as PNG.
+
+    Args:
+        index: its place in the pixel store, as the rows of `pictures` say.
+
+    Raises:
+        NotFound: there is no such picture.
+    """
+    store = PixelStore.open(ws.folder("dataset", get(ws, reference).id) / "pixels")
+    if not 0 <= index < store.shape.num_pictures:
+        raise NotFound(f"The dataset has no picture {index}.", where="index")
+    return encode(store.read([index])[0], "png")
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

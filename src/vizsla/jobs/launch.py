@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Conflict, DiskFull, VizslaError, WorkerDied, from_dict
+from vizsla.errors import Busy, Conflict, DiskFull, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
 
 POLL_S = 0.1
@@ -211,23 +211,34 @@ def leave(module: str, argument: str, log: Path) -> None:
         )
 
 
-def ask(module: str, question: dict[str, Any]) -> Any:
+ASKED_AT_ONCE, ASKED_AT_MOST = 2, 8
+_answering = threading.BoundedSemaphore(ASKED_AT_ONCE)
+_asking = threading.BoundedSemaphore(ASKED_AT_MOST)
+
+
+def ask(module: str, question: dict[str, Any], *, timeout_s: float | None = None) -> Any:
     """Ask a worker module one question, as JSON on its standard input, and return its JSON answer.
 
-    For answers that need torch, which the asking process must not load.
+    For answers that need torch, which the asking process must not load. Two are asked at once, and six more wait.
 
     Raises:
         VizslaError: what the module answered with.
         WorkerDied: it gave no answer.
+        Busy: many others are asking, or the answer took longer than `timeout_s`.
     """
-    done = subprocess.run(
-        [*_python(), module],
-        env=_environment(),
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with _places():
+        try:
+            done = subprocess.run(
+                [*_python(), module],
+                env=_environment(),
+                input=json.dumps(question),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise Busy(f"The answer took longer than {timeout_s:g} seconds.", remedy="Ask again later.") from None
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -237,6 +248,17 @@ def ask(module: str, question: dict[str, Any]) -> Any:
     if "error" in answer:
         raise from_dict(answer["error"])
     return answer["answer"]
+
+
+@contextlib.contextmanager
+def _places() -> Iterator[None]:
+    if not _asking.acquire(blocking=False):
+        raise Busy(f"{ASKED_AT_MOST} such questions are being answered.", remedy="Ask again in a few seconds.")
+    try:
+        with _answering:
+            yield
+    finally:
+        _asking.release()
 
 
 def _environment() -> dict[str, str]:

@@ -31,6 +31,7 @@ STATUS = {
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
+    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 
