@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from tests.flow.test_serve import TINY, Server, _problem
+from tests.flow.test_serve import TINY, _problem
+from tests.support import Server
 
 from vizsla.api import datasets, evaluations, runs
 from vizsla.datasets.dataset import read_images
@@ -30,7 +31,7 @@ def network(num_classes, in_channels):
 
 @pytest.fixture(scope="module")
 def client(ws: Workspace) -> Iterator[httpx.Client]:
-    server = Server(ws)
+    server = Server(ws.root)
     yield server.client
     assert server.stop() == 0
 

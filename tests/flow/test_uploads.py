@@ -18,8 +18,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.flow.test_serve import Server, _done, _problem, _until
-from tests.support import Cli, draw_shapes
+from tests.flow.test_serve import _done, _problem, _until
+from tests.support import Cli, Server, draw_shapes
 
 import vizsla
 from vizsla.api import datasets, uploads
@@ -32,7 +32,7 @@ SPEC = {"width": 32, "height": 32, "val_percent": 20}
 
 @pytest.fixture(scope="module")
 def server(ws: Workspace) -> Iterator[Server]:
-    started = Server(ws, "--max-upload", 0.05)
+    started = Server(ws.root, "--max-upload", 0.05)
     yield started
     assert started.stop() == 0
 
@@ -125,7 +125,7 @@ def test_pictures_come_one_by_one_into_a_folder(client: httpx.Client, ws: Worksp
 def test_a_killed_server_and_a_cut_line_lose_nothing(ws: Workspace, tmp_path: Path, packed: bytes) -> None:
     with vizsla.open(tmp_path / "workspace") as own:
         data = packed + os.urandom(3 * 2**20)
-        first = Server(own)
+        first = Server(own.root)
         place = _begin(first.client, data, kind="picture")
         assert _send(first.client, place, 0, data[:1000]).status_code == 200
         host, port = first.client.base_url.host, first.client.base_url.port or 0
@@ -133,7 +133,7 @@ def test_a_killed_server_and_a_cut_line_lose_nothing(ws: Workspace, tmp_path: Pa
             line.sendall(_head(host, place, 1000, 2_500_000) + data[1000:2_000_000])
         _until(lambda: first.client.get(place).json()["offset"] == 2_000_000)
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
-        second = Server(own)
+        second = Server(own.root)
         offset = second.client.get(place).json()["offset"]
         assert offset == 2_000_000
         assert _send(second.client, place, offset, data[offset:]).json()["complete"]
@@ -190,7 +190,7 @@ def test_a_wrong_hash_begins_anew(ws: Workspace) -> None:
 
 def test_others_see_nothing_of_it(ws: Workspace) -> None:
     made = uploads.create(ws, "a.zip", size=10).upload
-    other = replace(ws, user="somebody else")
+    other = replace(ws, user="somebody else", role="member")
     assert uploads.list_all(other) == []
     spec = vizsla.DatasetSpec(source=Path(f"upload:{made.id}"))
     for act in (

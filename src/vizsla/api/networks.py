@@ -92,6 +92,7 @@ def get(
     kept = known.kept_answer(_cache(ws), name) if usual and ws is not None and "/" not in name else None
     if kept is not None:
         return kept
+    _refuse_unknown(ws, name)
     found: dict[str, Any] = launch.ask(WORKER, {"show": _place(name, ws), **asked}, timeout_s=ANSWER_S)
     if usual and ws is not None:
         known.keep_answer(_cache(ws), name, found)
@@ -108,10 +109,16 @@ def draw(
     ws: Workspace | None = None,
 ) -> str:
     """The graph of a network as an SVG page; arguments and errors are those of `get`."""
+    _refuse_unknown(ws, name)
     svg: str = launch.ask(
         WORKER, {"draw": _place(name, ws), **_asked(width, height, channels, num_classes)}, timeout_s=ANSWER_S
     )["svg"]
     return svg
+
+
+def _refuse_unknown(ws: Workspace | None, name: str) -> None:
+    if ws is not None and not own.is_own(name):
+        known.refuse_unknown(_cache(ws), name)
 
 
 def _cache(ws: Workspace) -> Path:

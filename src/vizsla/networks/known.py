@@ -52,7 +52,9 @@ def families(cache: Path, ask: Callable[[], Any]) -> list[tuple[str, str]]:
     except (InvalidInput, OSError, KeyError, TypeError):
         pairs = None
     if pairs is None:
-        pairs = ask()
+        answer = ask()
+        pairs = answer["families"]
+        keep(cache, answer["accepted"])
         _write(path, {"timm": version("timm"), "families": pairs})
     return [(name, family) for name, family in pairs]
 

@@ -20,6 +20,7 @@ from vizsla.errors import Forbidden, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, problems
+from vizsla.web.bounded import STREAMED
 from vizsla.web.metrics import Requests
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -106,7 +107,8 @@ class Guard:
         access.info("%s %s %s", method, scope["path"], status, extra={"fields": fields})
         # Of those who did not prove who they are only what was counted: others could fill the disk with lines.
         known = who is not None or (route == "/session" and status == HTTPStatus.UNAUTHORIZED)
-        if method not in (*SAFE, "WEBSOCKET") and known and status not in (404, 405):
+        is_piece = scope["path"].startswith(STREAMED) and method in ("PATCH", "PUT")  # of an upload, thousands of them
+        if method not in (*SAFE, "WEBSOCKET") and known and status not in (404, 405) and not is_piece:
             name = fields["account"] or scope["state"]["tried"]
             thing = scope["state"]["thing"] or scope["path"].removeprefix("/api/v1")
             action = f"{method} {route}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 
 from vizsla.api import machine
 from vizsla.machine.checks import Verdict
-from vizsla.web.schema import Answer, Ws
+from vizsla.web import auth
+from vizsla.web.schema import Answer, Body, Ws
 
 router = APIRouter()
 
@@ -123,9 +124,16 @@ def get_machine(ws: Ws) -> MachineAnswer:
     return MachineAnswer.model_validate(machine.describe(ws.root))
 
 
-@router.post("/machine/diagnose", tags=["machine"])
-def diagnose_machine(ws: Ws) -> Diagnosis:
-    """Measure disk, processor and GPUs, and judge them, as `vizsla doctor` does. Takes ten seconds and more."""
+class DiagnosisAsked(Body):
+    """There is nothing to say."""
+
+
+@router.post("/machine/diagnose", tags=["machine"], dependencies=[Depends(auth.admin)])
+def diagnose_machine(ws: Ws, body: DiagnosisAsked | None = None) -> Diagnosis:
+    """Measure disk, processor and GPUs, and judge them, as `vizsla doctor` does.
+
+    Takes ten seconds and more, in which all that trains is held up.
+    """
     found = machine.diagnose(ws.root)
     problems = sum(check.verdict == "problem" for check in found)
     return Diagnosis(checks=[CheckAnswer.model_validate(check) for check in found], problems=problems)
