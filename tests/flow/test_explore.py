@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.flow.test_serve import TINY, _problem
-from tests.support import Server
+from tests.support import Cli, Server
 
-from vizsla.api import datasets, evaluations, runs
+from vizsla.api import datasets, evaluations, models, runs
 from vizsla.datasets.dataset import read_images
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import Busy, WorkerDied
@@ -142,6 +142,27 @@ def test_a_training_is_looked_at_before_and_after(client: httpx.Client, ws: Work
     assert page.text == (ws.folder("evaluation", report.id) / "report.html").read_text()
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_what_jobs_use_is_sampled(client: httpx.Client, ws: Workspace) -> None:
+    run = runs.start(ws, "shapes", runs.TrainingSpec(**TINY | {"epochs": 5}), name="sampled").run
+    model = models.export(ws, run.id, name="sampled")
+    seen = []
+    for thing in (datasets.get(ws, "shapes").id, run.id, model.id):
+        job = ws.store.jobs.find(thing)
+        samples = client.get(f"/jobs/{job.id}/usage").json()
+        assert all(job.created_at <= one["at"] <= job.changed_at for one in samples)
+        assert max(one["memory_bytes"] for one in samples) > 20e6
+        assert {tuple(one["gpus"]) for one in samples} == {()}
+        seen.append(samples)
+    shown = Cli(ws.root)("jobs", "show", "sampled").out
+    assert "cores" in shown
+    assert "processor" in shown
+    # A run that goes on: each job has its own part.
+    more = runs.extend(ws, run.id, 1)
+    job = ws.store.jobs.find(more.run.id)
+    assert min(one["at"] for one in client.get(f"/jobs/{job.id}/usage").json()) > seen[1][-1]["at"]
+    _problem(client.get("/jobs/none/usage"), 404, "not-found")
 
 
 def test_the_machine_is_described_and_judged(client: httpx.Client) -> None:

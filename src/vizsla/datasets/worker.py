@@ -12,6 +12,7 @@ from vizsla.datasets.build import build
 from vizsla.datasets.sources import named_uploads
 from vizsla.datasets.spec import Request
 from vizsla.events import EventLog
+from vizsla.machine import usage
 
 PROGRESS_EVERY_S = 0.2
 
@@ -35,4 +36,4 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True))
+    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))

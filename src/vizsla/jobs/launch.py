@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,17 @@ LOG_LINES_SHOWN = 8
 STOP_PATIENCE_S = 60
 
 
-def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
-    """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
+def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it.
+
+    Args:
+        devices: those that it was given, which it watches.
+    """
     with files.disk_errors(folder / work.LOG):
         log = (folder / work.LOG).open("ab")
     with log:
         process = subprocess.Popen(
-            [*_python(), module, str(folder), str(lock.fileno())],
+            [*_python(), module, str(folder), str(lock.fileno()), *([",".join(devices)] if devices else [])],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -304,7 +304,7 @@ def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:
         # The state first: should this process be killed between the two, the job has no worker, and is started again.
         started = ws.store.jobs.change(job, "starting", "", held=held, attempt=job.attempt + 1)
         if started is not None:
-            _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock)
+            _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock, held)
     except (VizslaError, OSError, ValueError) as error:
         if started is None and isinstance(error, DatabaseUnavailable | DiskFull):
             raise  # nothing is wrong with the job: it waits
