@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -14,11 +16,12 @@ from PIL import Image
 from tests.flow.test_serve import TINY, _problem
 from tests.support import Cli, Server
 
+import vizsla
 from vizsla.api import datasets, evaluations, models, runs
 from vizsla.datasets.dataset import read_images
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import Busy, WorkerDied
-from vizsla.jobs import launch
+from vizsla.jobs import launch, queue
 from vizsla.store.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -163,6 +166,28 @@ def test_what_jobs_use_is_sampled(client: httpx.Client, ws: Workspace) -> None:
     job = ws.store.jobs.find(more.run.id)
     assert min(one["at"] for one in client.get(f"/jobs/{job.id}/usage").json()) > seen[1][-1]["at"]
     _problem(client.get("/jobs/none/usage"), 404, "not-found")
+
+
+def test_nothing_begins_on_a_disk_that_is_nearly_full(ws: Workspace) -> None:
+    with vizsla.open(ws.root.parent / "another") as own:
+        spec = datasets.get(ws, "shapes").spec
+        job = datasets.submit(own, "waits", spec)
+        queue.turn(replace(own, keep_free_bytes=10**15))
+        waiting = own.store.jobs.get(job.id)
+        assert waiting.state == "queued"
+        assert re.search(r"waits for room on the disk: [\d,]+ MB are free, and 1,000,000,000 MB are to", waiting.cause)
+        assert datasets.finish(own, job).used == 120
+        server = Server(own.root, "--keep-free", 100_000, "--allow", spec.source.parent)
+        try:
+            body = {"name": "refused", "spec": {"source": str(spec.source)}}
+            _problem(server.client.post("/datasets", json=body), 507, "disk-full")
+            _problem(server.client.post("/uploads", json={"name": "a.zip", "size": 1}), 507, "disk-full")
+            figures = httpx.get(server.url.removesuffix("/api/v1") + "/metrics").text
+        finally:
+            assert server.stop() == 0
+        assert float(re.findall(r"^vizsla_disk_keep_free_bytes (\S+)$", figures, re.MULTILINE)[0]) == 10**14
+        assert "vizsla_disk_free_bytes " in figures
+        assert "no amount of room" in Cli(own.root)("serve", "--keep-free", "-1", status=1).err
 
 
 def test_the_machine_is_described_and_judged(client: httpx.Client) -> None:

@@ -62,7 +62,9 @@ def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None)
     weights: list[str] = launch.ask(NETWORKS_WORKER, {"at_hand": None})
     on_stage("measuring products and copies")
     rates = launch.ask(RATES_WORKER, {})
-    about = Facts(system.system(), disk._replace(folder=str(place)), gpus.find(), rates, _versions(), weights)
+    about = Facts(
+        system.system(), disk._replace(folder=str(place)), gpus.find(), rates, _versions(), weights, gpus.links()
+    )
     return checks.judge(about)
 
 

@@ -85,7 +85,7 @@ def create(
     if len(list_all(ws)) >= MAX_LIVE:
         raise Conflict(f"You have {MAX_LIVE} uploads that were not used.", remedy="Delete some of them.")
     root = _root(ws)
-    files.require_space(root, size or 0)
+    ws.require_space(size or 0)
     id = new_id()
     with files.disk_errors(root / id):
         (root / id).mkdir()
@@ -161,7 +161,7 @@ class Receiving:
             assert record.size is not None
             self._left = min(record.size - there, MAX_CHUNK_BYTES)
             self._record = record
-            files.require_space(self._folder, 0)
+            ws.require_space()
             self._file = (self._folder / upload.DATA).open("ab", buffering=0)
         except BaseException:
             self._lock.release()
@@ -242,7 +242,7 @@ class ReceivingPicture:
             raise InvalidInput("This is no name of a picture.", where="path", remedy="Give CLASS/FILE.")
         self._ws, self._max_bytes = ws, max_bytes
         self._digest, self._num_bytes = hashlib.sha256(), 0
-        files.require_space(self._folder, MAX_CHUNK_BYTES)
+        ws.require_space(MAX_CHUNK_BYTES)
         self._temporary = self._folder / f".{new_id()}.tmp"
         self._file = self._temporary.open("xb", buffering=0)
 

@@ -25,6 +25,8 @@ Thing = TypeVar("Thing")
 
 NETWORKS = "networks"
 NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
+KEEP_FREE = "VIZSLA_KEEP_FREE"
+MAX_KEPT_GB = 1e6
 
 # A folder without a row in the database is being made at this moment, or was left behind long ago.
 ORPHAN_AGE_S = 3600
@@ -52,12 +54,40 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
         raise InvalidInput(
             f"The workspace cannot be made: {error.strerror}.", where=str(root), remedy="Choose another --workspace."
         ) from None
+    kept = _keep_free()
     with files.disk_errors(root / DATABASE):
         store = open_store(root, database)
-    workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()))
+    workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()), keep_free_bytes=kept)
     if store.created:
         sweep(workspace)
     return workspace
+
+
+def _keep_free() -> int | None:
+    """What VIZSLA_KEEP_FREE says in GB; None where it says nothing.
+
+    Raises:
+        InvalidInput: it is no amount.
+    """
+    text = os.environ.get(KEEP_FREE, "")
+    return keep_free_bytes(text, where=KEEP_FREE) if text else None
+
+
+def keep_free_bytes(gigabytes: str | float, *, where: str) -> int:
+    """GB of the disk that are to stay free, in bytes.
+
+    Raises:
+        InvalidInput: it is no amount.
+    """
+    try:
+        amount = float(gigabytes)
+        if not 0 <= amount < MAX_KEPT_GB:
+            raise ValueError
+    except ValueError:
+        raise InvalidInput(
+            f"{gigabytes!r} is no amount of room on the disk.", where=where, remedy="Give GB, such as 20."
+        ) from None
+    return int(amount * 1e9)
 
 
 def _further_networks() -> tuple[Path, ...]:

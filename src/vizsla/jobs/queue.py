@@ -85,7 +85,7 @@ def _require_modest(ws: Workspace, spec: JobSpec) -> None:
 def require_possible(ws: Workspace, need: Need) -> None:
     """Raise `Unavailable` or `DiskFull` where work with this need could not be done."""
     require(need, capacity())
-    files.require_space(ws.root, 0)
+    ws.require_space()
 
 
 BESIDE = Need((HOST,), 1, 1.0)
@@ -267,7 +267,7 @@ def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
         if other.live and id in queued
     }
     try:
-        files.require_space(ws.root, 0)
+        ws.require_space()
     except DiskFull as error:
         reasons |= dict.fromkeys(queued, f"waits for room on the disk: {error.what}")
     ready = [

@@ -8,6 +8,7 @@ from typing import get_args
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
 
+from vizsla import files
 from vizsla.jobs.devices import capacity
 from vizsla.store.jobs import LIVE, State
 
@@ -52,6 +53,11 @@ def text(app: FastAPI) -> bytes:
     held = Gauge("vizsla_device_held", "Jobs that hold a device", ["device"], registry=registry)
     for device in capacity():
         held.labels(device).set(sum(device in job.held for job in live if job.state in LIVE))
+    ws = app.state.workspace
+    disk = files.room(ws.root, ws.keep_free_bytes)
+    Gauge("vizsla_disk_free_bytes", "Free on the disk of the workspace", registry=registry).set(disk.free_bytes)
+    kept = Gauge("vizsla_disk_keep_free_bytes", "With less free than this, nothing new begins", registry=registry)
+    kept.set(disk.keep_free_bytes)
     return bytes(generate_latest(registry) + generate_latest(app.state.requests.registry))
 
 

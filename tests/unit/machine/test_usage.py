@@ -52,9 +52,7 @@ def test_only_the_gpus_that_were_given_are_sampled(tmp_path: Path) -> None:
 
 
 def test_declared_gpus_without_a_driver_are_no_error(tmp_path: Path) -> None:
-    sampler = usage.Sampler(
-        tmp_path, ["cuda:0"], lambda: gpus.find(NoNvml(gpus.pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)), {}
-    )
+    sampler = usage.Sampler(tmp_path, ["cuda:0"], lambda: gpus.find(NoNvml(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)), {})
     assert sampler.read(1.0).gpus == ()
 
 
