@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Protocol
 
@@ -21,6 +22,8 @@ router = APIRouter(prefix="/uploads", tags=["uploads"])
 # The disk is written to by a thread, which pays for a megabyte and not for each packet.
 PIECE_BYTES = 2**20
 STALLED_S = 60
+# What who asks may do was looked up before the body came.
+PATIENCE_S = 900
 BYTES: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -164,13 +167,14 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
     stream = request.stream().__aiter__()
     gathered = bytearray()
     broken = ""
+    ends = time.monotonic() + PATIENCE_S
     while True:
         try:
-            gathered += await asyncio.wait_for(anext(stream), STALLED_S)
+            gathered += await asyncio.wait_for(anext(stream), min(STALLED_S, ends - time.monotonic()))
         except StopAsyncIteration:
             break
         except TimeoutError:
-            broken = f"Nothing came for {STALLED_S} seconds."
+            broken = f"Nothing came for {STALLED_S} seconds, or the whole took longer than {PATIENCE_S}."
             break
         except ClientDisconnect:
             broken = "The line was cut."
