@@ -163,8 +163,8 @@ class _Target:
         """Write an entry, unless it is refused."""
         self._current = entry.name
         self._num_entries += 1
-        if self._num_entries > MAX_ENTRIES:
-            raise self._refused(f"The archive has more than {MAX_ENTRIES:,} entries", "Divide it.")
+        if self._num_entries + len(self._folders) > MAX_ENTRIES:
+            raise self._refused(f"The archive has more than {MAX_ENTRIES:,} files and folders", "Divide it.")
         if entry.problem:
             raise self._refused(entry.problem)
         path = safe_path(entry.name)
@@ -193,16 +193,15 @@ class _Target:
     def _write(self, entry: _Entry, path: Path) -> None:
         with files.disk_errors(path), path.open("xb") as file, entry.open() as source:
             while piece := source.read(COPY_BYTES):
+                self._require_room(len(piece))
                 self.num_bytes += len(piece)
-                self._require_room(0)
                 file.write(piece)
         self.num_files += 1
 
     def _require_room(self, num_bytes: int) -> None:
         if self.num_bytes + num_bytes > self._allowed_bytes:
             raise self._refused(f"The archive grows to more than {MAX_RATIO} times its size", "Is it an archive bomb?")
-        if num_bytes:
-            files.require_space(self._folder, num_bytes)
+        files.require_space(self._folder, num_bytes)
 
     def _claim_folders(self, path: str) -> None:
         """Note a folder and those above it."""

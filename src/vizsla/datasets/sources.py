@@ -77,8 +77,9 @@ def opened(spec: DatasetSpec, folder: Path, progress: Progress, *, uploads: Path
                 origins[root] = origin
         folders = spec.model_copy(update={_FIELDS[root]: path for root, path in found.items()})
         with contextlib.ExitStack() as stack:
-            for root, path in _paths(spec).items():
-                stack.enter_context(_errors_name(path, found[root] if root not in origins else folder / root))
+            for root in origins:
+                for place in (folder / root, found[root]):
+                    stack.enter_context(_errors_name(_paths(spec)[root], place))
             yield Sources(folders, origins)
     finally:
         if folder.exists():

@@ -238,8 +238,11 @@ def test_headers_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
-    path = _zip(tmp_path / "a", *((f"h/{number}.png", b"") for number in range(11)))
-    _refused(path, "more than 10 entries", "h/10.png")
+    path = _zip(tmp_path / "a", *((f"h/{number}.png", b"") for number in range(10)))
+    _refused(path, "more than 10 files and folders", "h/9.png")
+    (tmp_path / "deep").mkdir()
+    deep = _tar(tmp_path / "deep" / "a", *((f"{number}/a/b/c/d", b"") for number in range(4)))
+    _refused(deep, "more than 10 files and folders", "2/a/b/c/d")
 
 
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:xz"])
@@ -295,6 +298,13 @@ def test_a_dataset_of_an_archive_is_that_of_the_folder(tmp_path: Path, draw: Dra
     assert of_archive.origins["source"].num_bytes == (tmp_path / "dogs.zip").stat().st_size
     assert of_folder.origins == {}
     assert not (tmp_path / "two" / "unpacked").exists()
+
+
+def test_errors_speak_of_a_folder_by_its_path(tmp_path: Path, draw: Draw) -> None:
+    draw(tmp_path / "dogs" / "husky" / "1.png")
+    with pytest.raises(InvalidInput, match="one class only") as caught:
+        build(DatasetSpec(source=tmp_path / "dogs"), tmp_path / "d", id="d", name="d", progress=lambda *_: None)
+    assert caught.value.where == str(tmp_path / "dogs")
 
 
 def test_errors_speak_of_the_archive_and_nothing_unpacked_stays(tmp_path: Path, draw: Draw) -> None:
