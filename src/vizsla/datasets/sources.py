@@ -44,17 +44,22 @@ def require(spec: DatasetSpec) -> None:
 
 def _require(path: Path) -> None:
     try:
-        if not path.is_file() or archive.kind_of(path):
-            if not path.is_file():
-                require_folder(path)
-            return
+        is_archive = path.is_file() and archive.kind_of(path) is not None
+        is_folder = not path.is_file()
     except OSError as error:
-        raise InvalidInput(f"The file cannot be read: {error.strerror}.", where=str(path)) from None
-    raise InvalidInput(
-        "This is a file, and neither a folder nor an archive.",
-        where=str(path),
-        remedy=f"Give a folder with one sub-folder of pictures a class, or an archive of it. {archive.FORMATS}",
-    )
+        raise InvalidInput(
+            f"The file cannot be read: {error.strerror}.",
+            where=str(path),
+            remedy="Give the account that runs Vizsla permission to read it.",
+        ) from None
+    if is_folder:
+        require_folder(path)
+    elif not is_archive:
+        raise InvalidInput(
+            "This is a file, and neither a folder nor an archive.",
+            where=str(path),
+            remedy=f"Give a folder with one sub-folder of pictures a class, or an archive of it. {archive.FORMATS}",
+        )
 
 
 @contextlib.contextmanager

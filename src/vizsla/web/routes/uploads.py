@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -15,7 +16,6 @@ from starlette.requests import ClientDisconnect
 from vizsla.api import uploads
 from vizsla.datasets.upload import Kind
 from vizsla.errors import InvalidInput, VizslaError
-from vizsla.web import problems
 from vizsla.web.schema import Answer, Body, Page, Ws
 
 router = APIRouter(prefix="/uploads", tags=["uploads"])
@@ -98,16 +98,15 @@ async def append_to_upload(
 
     A wrong offset is a conflict, whose `Upload-Offset` is the true one. With the last byte the hash is checked.
     """
-    received = await _receive(request, lambda: uploads.Receiving(ws, id, upload_offset))
-    return received if isinstance(received, Response) else _answer(received, response)  # type: ignore[return-value]
+    return _answer(await _receive(request, partial(uploads.Receiving, ws, id, upload_offset)), response)
 
 
 @router.put("/{id}/pictures/{path:path}", openapi_extra=BYTES)
 async def put_picture(ws: Ws, id: str, path: str, request: Request, response: Response) -> UploadAnswer:
     """Put a picture of 16 MiB at most into a folder, as CLASS/FILE. One that is there already is replaced."""
     limit = request.app.state.max_upload_bytes
-    received = await _receive(request, lambda: uploads.ReceivingPicture(ws, id, path, max_bytes=limit))
-    return received if isinstance(received, Response) else _answer(received, response)  # type: ignore[return-value]
+    begin = partial(uploads.ReceivingPicture, ws, id, path, max_bytes=limit)
+    return _answer(await _receive(request, begin), response)
 
 
 @router.get("/{id}/pictures")
@@ -134,28 +133,24 @@ class _Receiver(Protocol):
     def close(self) -> None: ...
 
 
-async def _receive(request: Request, begin: Any) -> uploads.Status | Response:
+async def _receive(request: Request, begin: Callable[[], _Receiver]) -> uploads.Status:
     """Hand the body of a request to a receiver, a megabyte at a time; no more of it is in memory."""
     pieces = _pieces(request)
     try:
-        receiver: _Receiver = await run_in_threadpool(begin)
+        receiver = await run_in_threadpool(begin)
         try:
             async for piece in pieces:
                 await run_in_threadpool(receiver.write, piece)
             return await run_in_threadpool(receiver.finish)
         finally:
             await run_in_threadpool(receiver.close)
-    except VizslaError as error:
+    except VizslaError:
         # One who is still sending would find the line cut, and not the answer.
         sent = 0
         async for piece in pieces:
             if (sent := sent + len(piece)) > uploads.MAX_CHUNK_BYTES:
                 break
-        if not isinstance(error, uploads.WrongOffset):
-            raise
-        refused = problems.answer(409, error.kind, error.what, where=error.where, remedy=error.remedy)
-        refused.headers["Upload-Offset"] = str(error.offset)
-        return refused
+        raise
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
