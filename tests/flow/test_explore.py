@@ -35,6 +35,7 @@ def network(num_classes, in_channels):
 @pytest.fixture(scope="module")
 def client(ws: Workspace) -> Iterator[httpx.Client]:
     server = Server(ws.root)
+    server.client.timeout = 300  # torch has to be loaded first, and others may be computing
     yield server.client
     assert server.stop() == 0
 
