@@ -94,7 +94,7 @@ class TooLarge(VizslaError):
 
 
 class Busy(VizslaError):
-    """The waiting line is full; later there will be room."""
+    """What could be done is not, because much else is; later there will be room."""
 
     kind = "busy"
 

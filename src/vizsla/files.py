@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from vizsla.errors import Conflict, DiskFull, InvalidInput
 
@@ -97,16 +97,34 @@ def _says_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error)
 
 
-def require_space(folder: Path, num_bytes: int) -> None:
-    """Raise `DiskFull` unless the disk of `folder` has room for `num_bytes` and 5 % (at most 1 GB) to spare."""
+def require_space(folder: Path, num_bytes: int, *, keep_free_bytes: int | None = None) -> None:
+    """Raise `DiskFull` unless the disk of `folder` has room for `num_bytes` and some to spare.
+
+    Args:
+        keep_free_bytes: what has to stay free; by default 5 % of the disk, at most 1 GB.
+    """
+    free, spare = room(folder, keep_free_bytes)
+    if free >= num_bytes + spare:
+        return
+    what = f"{num_bytes / 1e6:,.0f} MB are needed and {max(0, free - spare) / 1e6:,.0f} MB are free."
+    if num_bytes == 0:
+        what = f"{free / 1e6:,.0f} MB are free, and {spare / 1e6:,.0f} MB are to stay free."
+    raise DiskFull(
+        what, where=str(folder), remedy="Free some space, or use a workspace on a larger disk with --workspace."
+    )
+
+
+class Room(NamedTuple):
+    """What is free on a disk, and what has to stay free for new work to begin; in bytes."""
+
+    free_bytes: int
+    keep_free_bytes: int
+
+
+def room(folder: Path, keep_free_bytes: int | None = None) -> Room:
+    """How the disk of `folder` stands; see `require_space`."""
     usage = shutil.disk_usage(folder)
-    spare = min(usage.total // 20, 1_000_000_000)
-    if usage.free < num_bytes + spare:
-        raise DiskFull(
-            f"{num_bytes / 1e6:,.0f} MB are needed and {max(0, usage.free - spare) / 1e6:,.0f} MB are free.",
-            where=str(folder),
-            remedy="Free some space, or use a workspace on a larger disk with --workspace.",
-        )
+    return Room(usage.free, min(usage.total // 20, 1_000_000_000) if keep_free_bytes is None else keep_free_bytes)
 
 
 def sha256(path: Path) -> str:

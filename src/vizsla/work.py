@@ -1,7 +1,8 @@
 """The main of every worker process: one folder, one lock, one event log, one way to stop and to fail.
 
-A worker is started as `python -m MODULE FOLDER [LOCK]`, reads what to do from a JSON file in that folder, and says
-how it goes in the folder's `events.jsonl`. LOCK is the descriptor of a lock on the folder that the parent hands over.
+A worker is started as `python -m MODULE FOLDER [LOCK [DEVICES]]`, reads what to do from a JSON file in that folder, and
+says how it goes in the folder's `events.jsonl`. LOCK is the descriptor of a lock on the folder that the parent hands
+over, and DEVICES are those that it was given, such as cuda:0,cuda:1.
 SIGTERM and SIGINT ask the worker to stop at the next safe point.
 """
 
@@ -11,7 +12,7 @@ import contextlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -60,10 +61,15 @@ class Stop:
             raise Stopped
 
 
-def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> int:
+Beside = Callable[[Path, Sequence[str]], contextlib.AbstractContextManager[None]]
+
+
+def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool, beside: Beside) -> int:
     """Run `do(folder, log, stop)` for the folder in `sys.argv[1]`; it returns the final event, "done" or "stopped".
 
     Work of which nothing is kept when it is stopped is left at once; other work looks at `stop` at its safe points.
+
+    What `beside(folder, devices)` begins goes on meanwhile.
 
     Expected errors become a `failed` event with what, where and remedy; any other also carries its traceback.
     Returns the exit status of the process.
@@ -80,7 +86,8 @@ def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool) -> in
         with contextlib.suppress(OSError):
             print(error, file=sys.stderr)
         return EXIT_DISK_FULL
-    with log:
+    devices = sys.argv[3].split(",") if len(sys.argv) > 3 else []
+    with log, beside(folder, devices):
         try:
             log.write(_outcome(do, folder, log, stop))
         except VizslaError as error:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vizsla import files, work
-from vizsla.api import workspace
+from vizsla.api import uploads, workspace
 from vizsla.api.runs import ignore_event
+from vizsla.datasets import rows, sources
 from vizsla.datasets.dataset import Dataset, open_dataset
-from vizsla.datasets.scan import require_folders
+from vizsla.datasets.scan import Split
 from vizsla.datasets.spec import DatasetSpec, Request
+from vizsla.datasets.store import PixelStore, encode
+from vizsla.errors import NotFound
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.follow import OnInterrupt
@@ -28,9 +31,10 @@ def create(
     job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Dataset:
-    """Build a dataset from a folder of pictures, and wait for it.
+    """Build a dataset from a folder of pictures, an archive or an upload, and wait for it.
 
     Args:
+        spec: with `upload:ID` as a source for one of `ws.user`'s uploads, which is gone when the dataset is there.
         job: how it goes through the queue.
         on_event: told everything that happens, as it happens.
 
@@ -45,11 +49,15 @@ def create(
 
 def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
     """Put the building of a dataset into the queue, as `create` does, and return at once."""
-    require_folders(spec)
+    sources.require(spec)
+    uploaded = sources.named_uploads(spec)
+    for id in uploaded:
+        uploads.get(ws, id)  # refused before a name is taken
     with workspace.claim(ws, "dataset", name) as claim:
         request = Request(id=claim.entry.id, name=name, spec=spec)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+        with uploads.taken(ws, uploaded, claim.entry.id):
+            return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
 def finish(
@@ -71,6 +79,40 @@ def get(ws: Workspace, reference: str) -> Dataset:
 def list_all(ws: Workspace) -> list[Dataset]:
     """All datasets, oldest first."""
     return workspace.readable(ws, "dataset", open_dataset)
+
+
+def pictures(
+    ws: Workspace,
+    reference: str,
+    *,
+    split: Split | None = None,
+    label: str | None = None,
+    rejected: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> rows.Slice:
+    """Some of the files of a dataset: those that are used, or those that were rejected and why.
+
+    Args:
+        after: the `next` of the slice before.
+    """
+    folder = ws.folder("dataset", get(ws, reference).id)
+    return rows.read(folder / "images.parquet", split=split, label=label, rejected=rejected, after=after, limit=limit)
+
+
+def picture(ws: Workspace, reference: str, index: int) -> bytes:
+    """A picture of a dataset as it is stored, as PNG.
+
+    Args:
+        index: its place in the pixel store, as the rows of `pictures` say.
+
+    Raises:
+        NotFound: there is no such picture.
+    """
+    store = PixelStore.open(ws.folder("dataset", get(ws, reference).id) / "pixels")
+    if not 0 <= index < store.shape.num_pictures:
+        raise NotFound(f"The dataset has no picture {index}.", where="index")
+    return encode(store.read([index])[0], "png")
 
 
 def delete(ws: Workspace, reference: str) -> Entry:

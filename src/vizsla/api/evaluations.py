@@ -10,6 +10,7 @@ from vizsla import files, work
 from vizsla.api import runs, workspace
 from vizsla.api.runs import ignore_event
 from vizsla.datasets.dataset import split_arrays
+from vizsla.evaluation.predictions import FILE_NAME, Slice, read
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event
 from vizsla.jobs import follow, queue
@@ -21,6 +22,8 @@ from vizsla.store.jobs import Job
 from vizsla.store.queries import Entry
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import find_checkpoint, open_run
+
+HTML = "report.html"
 
 
 class _Subject(NamedTuple):
@@ -118,6 +121,26 @@ def folder(ws: Workspace, reference: str) -> Path:
 def get(ws: Workspace, reference: str) -> Report:
     """The report of the evaluation of this id, name or beginning of one."""
     return read_report(folder(ws, reference))
+
+
+def predictions(
+    ws: Workspace,
+    reference: str,
+    *,
+    label: str | None = None,
+    predicted: str | None = None,
+    wrong: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> Slice:
+    """Some of what was answered for the pictures of an evaluation; see `vizsla.evaluation.predictions.read`."""
+    path = folder(ws, get(ws, reference).id) / FILE_NAME
+    return read(path, label=label, predicted=predicted, wrong=wrong, after=after, limit=limit)
+
+
+def page(ws: Workspace, reference: str) -> str:
+    """The report for people: one HTML page without scripts, and without anything from elsewhere."""
+    return (folder(ws, get(ws, reference).id) / HTML).read_text(encoding="utf-8")
 
 
 def of(ws: Workspace, parent_id: str) -> list[Report]:

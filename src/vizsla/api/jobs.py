@@ -10,6 +10,7 @@ from vizsla import files
 from vizsla.api import keeper
 from vizsla.errors import Conflict, NotFound
 from vizsla.jobs import queue
+from vizsla.machine.usage import FILE, Sample, read
 from vizsla.store.jobs import Change, Job
 from vizsla.store.workspace import Workspace, require_own
 
@@ -42,6 +43,13 @@ def get(ws: Workspace, reference: str) -> Shown:
     queue.turn(ws)
     job = ws.store.jobs.find(reference)
     return Shown(job, ws.store.jobs.history(job.id))
+
+
+def usage(ws: Workspace, reference: str) -> list[Sample]:
+    """What a job used of the machine over time; nothing when what it made is gone, or it has not begun."""
+    job = ws.store.jobs.find(reference)
+    samples = read(ws.folder(job.kind, job.thing) / FILE)  # of a run that went on, those of all its jobs
+    return [one for one in samples if job.created_at <= one.at and (job.live or one.at <= job.changed_at)]
 
 
 def stop(ws: Workspace, reference: str) -> Job:

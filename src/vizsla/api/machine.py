@@ -23,6 +23,28 @@ NETWORKS_WORKER = "vizsla.networks.worker"
 LIBRARIES = ("vizsla", "torch", "torchvision", "timm", "numpy", "onnxruntime")
 
 
+class Machine(NamedTuple):
+    """What this machine is, without measuring anything."""
+
+    system: system.System
+    disk: system.Disk
+    gpus: gpus.Found
+    versions: dict[str, str]
+
+
+def describe(folder: Path) -> Machine:
+    """What this machine is, at once. `diagnose` measures, and judges.
+
+    Args:
+        folder: of the workspace, on whose disk things are kept.
+    """
+    return Machine(system.system(), system.place(folder), gpus.find(), _versions())
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in LIBRARIES}
+
+
 def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None) -> list[Check]:
     """Look at everything that training depends on, and measure it; takes about ten seconds, and more for each GPU.
 
@@ -40,8 +62,10 @@ def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None)
     weights: list[str] = launch.ask(NETWORKS_WORKER, {"at_hand": None})
     on_stage("measuring products and copies")
     rates = launch.ask(RATES_WORKER, {})
-    versions = {name: version(name) for name in LIBRARIES}
-    return checks.judge(Facts(system.system(), disk._replace(folder=str(place)), gpus.find(), rates, versions, weights))
+    about = Facts(
+        system.system(), disk._replace(folder=str(place)), gpus.find(), rates, _versions(), weights, gpus.links()
+    )
+    return checks.judge(about)
 
 
 class Holder(NamedTuple):

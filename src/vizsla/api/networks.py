@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from vizsla.errors import InvalidInput
 from vizsla.jobs import launch
-from vizsla.networks import own
+from vizsla.networks import known, own
 from vizsla.store.workspace import Workspace
 
 WORKER = "vizsla.networks.worker"
+# Building and trying the largest networks takes a minute on two cores.
+ANSWER_S = 180.0
 
 
 def list_all(pattern: str = "") -> list[str]:
     """The names of all networks that hold `pattern`: the classic ones first, then timm's."""
     names: list[str] = launch.ask(WORKER, {"list": pattern})
     return names
+
+
+class Network(NamedTuple):
+    """A network by name."""
+
+    name: str
+    family: str
+    """own, classic, or as timm calls it, such as resnet"""
+    num_parameters: int | None
+    """for 1,000 classes in colour; None: nobody has asked for it yet"""
+
+
+class Some(NamedTuple):
+    """A part of the networks that there are."""
+
+    networks: list[Network]
+    more: bool
+
+
+def catalogue(
+    ws: Workspace, pattern: str = "", *, family: str | None = None, after: str | None = None, limit: int = 200
+) -> Some:
+    """Some of the networks whose name holds `pattern`: the user's own first, then the classic ones, then timm's.
+
+    The first time in a workspace takes seconds.
+
+    Args:
+        after: the last name that was told before.
+
+    Raises:
+        InvalidInput: there is no network `after`.
+    """
+    listed = known.families(_cache(ws), lambda: launch.ask(WORKER, {"families": None}, timeout_s=ANSWER_S))
+    every = [*((name, "own") for name in own.find(ws.network_folders)), *listed]
+    names = [name for name, _ in every]
+    if after is not None and after not in names:
+        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
+    rest = every[names.index(after) + 1 :] if after is not None else every
+    fits = [pair for pair in rest if pattern in pair[0] and family in (None, pair[1])]
+    found = [Network(name, kind, _num_parameters(ws, name)) for name, kind in fits[:limit]]
+    return Some(found, len(fits) > limit)
+
+
+def _num_parameters(ws: Workspace, name: str) -> int | None:
+    answer = None if own.is_own(name) else known.kept_answer(_cache(ws), name)
+    return answer["num_parameters"] if answer else None
 
 
 def get(
@@ -32,15 +81,21 @@ def get(
     Args:
         name: of the catalogue, or a Python file in a folder that the workspace allows.
         width, height: of the pictures in px; by default those that the network was made for.
-        ws: says where files of networks may lie; needed for those only.
+        ws: says where files of networks may lie, and keeps answers about the others.
 
     Raises:
         NotFound: there is no such network.
         InvalidInput: it does not take pictures of this size, or is a file that is not allowed or does not work.
     """
-    found: dict[str, Any] = launch.ask(
-        WORKER, {"show": _place(name, ws), **_asked(width, height, channels, num_classes)}
-    )
+    asked = _asked(width, height, channels, num_classes)
+    usual = asked == _asked(None, None, 3, 1000) and not own.is_own(name) and ws is not None
+    kept = known.kept_answer(_cache(ws), name) if usual and ws is not None and "/" not in name else None
+    if kept is not None:
+        return kept
+    _refuse_unknown(ws, name)
+    found: dict[str, Any] = launch.ask(WORKER, {"show": _place(name, ws), **asked}, timeout_s=ANSWER_S)
+    if usual and ws is not None:
+        known.keep_answer(_cache(ws), name, found)
     return found
 
 
@@ -54,8 +109,20 @@ def draw(
     ws: Workspace | None = None,
 ) -> str:
     """The graph of a network as an SVG page; arguments and errors are those of `get`."""
-    svg: str = launch.ask(WORKER, {"draw": _place(name, ws), **_asked(width, height, channels, num_classes)})["svg"]
+    _refuse_unknown(ws, name)
+    svg: str = launch.ask(
+        WORKER, {"draw": _place(name, ws), **_asked(width, height, channels, num_classes)}, timeout_s=ANSWER_S
+    )["svg"]
     return svg
+
+
+def _refuse_unknown(ws: Workspace | None, name: str) -> None:
+    if ws is not None and not own.is_own(name):
+        known.refuse_unknown(_cache(ws), name)
+
+
+def _cache(ws: Workspace) -> Path:
+    return ws.root / "cache"
 
 
 def _place(name: str, ws: Workspace | None) -> str:

@@ -29,7 +29,7 @@ from vizsla.store.queries import Entry
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training import rates, run
 from vizsla.training.rates import Rates
-from vizsla.training.run import Progress, Run
+from vizsla.training.run import Checkpoint, Progress, Run
 from vizsla.training.spec import TrainingSpec
 
 FINDER = "vizsla.training.finder"
@@ -185,12 +185,15 @@ def find_rate(
         return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
 
 
-def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path) -> dict[str, Any]:
+def preview(
+    ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path, timeout_s: float | None = None
+) -> dict[str, Any]:
     """What a training would be: steps, memory, settings, and charts of rate and pictures in the folder `out`.
 
     Nothing is trained, and pretrained weights are not looked for.
 
     Raises:
+        Busy: it takes longer than `timeout_s`.
         NotFound: there is no such dataset or network.
         InvalidInput: the settings, the dataset and the network do not go together.
     """
@@ -204,7 +207,7 @@ def preview(ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, ou
         "out": str(out.absolute()),
         "cache": str(ws.root / run.ARITHMETIC),
     }
-    found: dict[str, Any] = launch.ask(PREVIEW_WORKER, question)
+    found: dict[str, Any] = launch.ask(PREVIEW_WORKER, question, timeout_s=timeout_s)
     return found
 
 
@@ -400,6 +403,11 @@ def list_all(ws: Workspace) -> list[RunStatus]:
 def epochs(ws: Workspace, reference: str) -> list[Event]:
     """What each epoch of a run came to."""
     return run.epochs(ws.folder("run", ws.store.find(reference, "run").id))
+
+
+def checkpoints(ws: Workspace, reference: str) -> list[Checkpoint]:
+    """The checkpoints of a run that are kept, oldest first."""
+    return run.checkpoints(ws.folder("run", ws.store.find(reference, "run").id))
 
 
 def stop(ws: Workspace, reference: str) -> Entry:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vizsla import files
+from vizsla.datasets.upload import UPLOADS
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
@@ -24,6 +25,8 @@ Thing = TypeVar("Thing")
 
 NETWORKS = "networks"
 NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
+KEEP_FREE = "VIZSLA_KEEP_FREE"
+MAX_KEPT_GB = 1e6
 
 # A folder without a row in the database is being made at this moment, or was left behind long ago.
 ORPHAN_AGE_S = 3600
@@ -34,7 +37,7 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, *(f"{kind}s" for kind in FINAL_FILE)}
+    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, UPLOADS, *(f"{kind}s" for kind in FINAL_FILE)}
     if root.is_dir() and not (root / DATABASE).exists() and not (root / REMEMBERED).exists():
         copies = (DATABASE, "database.")
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(copies))
@@ -51,12 +54,40 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
         raise InvalidInput(
             f"The workspace cannot be made: {error.strerror}.", where=str(root), remedy="Choose another --workspace."
         ) from None
+    kept = _keep_free()
     with files.disk_errors(root / DATABASE):
         store = open_store(root, database)
-    workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()))
+    workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()), keep_free_bytes=kept)
     if store.created:
         sweep(workspace)
     return workspace
+
+
+def _keep_free() -> int | None:
+    """What VIZSLA_KEEP_FREE says in GB; None where it says nothing.
+
+    Raises:
+        InvalidInput: it is no amount.
+    """
+    text = os.environ.get(KEEP_FREE, "")
+    return keep_free_bytes(text, where=KEEP_FREE) if text else None
+
+
+def keep_free_bytes(gigabytes: str | float, *, where: str) -> int:
+    """GB of the disk that are to stay free, in bytes.
+
+    Raises:
+        InvalidInput: it is no amount.
+    """
+    try:
+        amount = float(gigabytes)
+        if not 0 <= amount < MAX_KEPT_GB:
+            raise ValueError
+    except ValueError:
+        raise InvalidInput(
+            f"{gigabytes!r} is no amount of room on the disk.", where=where, remedy="Give GB, such as 20."
+        ) from None
+    return int(amount * 1e9)
 
 
 def _further_networks() -> tuple[Path, ...]:

@@ -42,7 +42,7 @@ def create(
 
     Args:
         name: Name of the dataset.
-        path: The folder of pictures.
+        path: The folder of pictures, or a zip or tar archive of it.
     """
     width, height = parse_size(size)
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
@@ -119,6 +119,7 @@ def show_dataset(dataset: Dataset) -> None:
     statistics = dataset.statistics
     out.print(f"\n[bold]{safe(dataset.name)}[/]  [dim]{dataset.id}[/]")
     pairs: list[tuple[str, object]] = [
+        *(("from" if root == "source" else f"{root} from", safe(o.name)) for root, o in dataset.origins.items()),
         ("pictures", f"{dataset.found:,} found = {dataset.used:,} used + {dataset.rejected:,} rejected"),
         ("stored as", _shape(dataset)),
         ("fingerprint", dataset.fingerprint[:16]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,9 +11,23 @@ from cyclopts import App, Parameter
 
 from vizsla.api import jobs
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, seconds, state, table
+from vizsla.cli.output import (
+    err,
+    facts,
+    next_step,
+    num_bytes,
+    out,
+    print_error,
+    print_json,
+    safe,
+    seconds,
+    state,
+    table,
+)
+from vizsla.cli.plot import sparkline
 from vizsla.cli.queued import as_json
 from vizsla.jobs.schedule import HOST
+from vizsla.machine.usage import Sample
 from vizsla.store.jobs import Job
 
 app = App(name="jobs", help="List, show, stop and look after the work in the queue.")
@@ -73,8 +88,10 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         job, history = jobs.get(ws, name)
+        used = jobs.usage(ws, job.id)
     if common.json:
-        print_json(as_json(job) | {"history": [change._asdict() for change in history]})
+        samples = [sample.model_dump(mode="json") for sample in used]
+        print_json(as_json(job) | {"history": [change._asdict() for change in history], "usage": samples})
         return
     out.print(f"\n[bold]{job.kind} {safe(job.name)}[/]  [dim]job {job.id}[/]  {state(job.state)}")
     pairs: list[tuple[str, object]] = [
@@ -86,11 +103,38 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         pairs.append(("on", ", ".join(devices)))
     if job.state == "queued" and job.cause:
         pairs.append(("why", safe(job.cause)))
-    out.print(facts(pairs))
+    out.print(facts(pairs + _usage(used)))
     rows = [(change.at[11:19], change.state, change.attempt or "", safe(change.cause)) for change in history]
     out.print(table((f"{history[0].at[:10]} UTC", "state", "attempt", "why"), rows))
     if job.error:
         print_error(job.error)
+
+
+def _usage(samples: list[Sample]) -> list[tuple[str, object]]:
+    """A line for what a job used of each part of the machine over time, with the most of it."""
+    if not samples:
+        return []
+    cores, memory = [one.cores for one in samples], [float(one.memory_bytes) for one in samples]
+    disk = [(one.read_bytes_s or 0.0) + (one.written_bytes_s or 0.0) for one in samples]
+    found: list[tuple[str, object]] = [
+        ("processor", f"{sparkline(cores)} at most {max(cores):.1f} cores"),
+        ("memory", f"{sparkline(memory)} at most {num_bytes(max(memory))}"),
+        ("disk", f"{sparkline(disk)} at most {num_bytes(max(disk))}/s; {num_bytes(samples[-1].free_disk_bytes)} free"),
+    ]
+    for name in dict.fromkeys(gpu.name for one in samples for gpu in one.gpus):
+        cards = [gpu for one in samples for gpu in one.gpus if gpu.name == name]
+        use = [gpu.use or 0.0 for gpu in cards]
+        most = [f"at most {100 * max(use):.0f} % busy"]
+        most += _most([gpu.memory_bytes for gpu in cards], num_bytes)
+        most += _most([gpu.temperature_c for gpu in cards], lambda value: f"{value:.0f} °C")
+        most += _most([gpu.power_w for gpu in cards], lambda value: f"{value:.0f} W")
+        found.append((name, f"{sparkline(use, highest=1.0)} {', '.join(most)}"))
+    return found
+
+
+def _most(values: Sequence[float | None], say: Callable[[float], str]) -> list[str]:
+    told = [value for value in values if value is not None]
+    return [say(max(told))] if told else []
 
 
 @app.command

@@ -13,6 +13,8 @@ LABEL_WIDTH = 8
 
 Points = list[tuple[float, float]]
 
+BLOCKS = "▁▂▃▄▅▆▇█"
+
 # The bit of each dot of a braille character, by row and column (Unicode 2800 to 28FF).
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 
@@ -44,6 +46,21 @@ class Curve:
     def points(self) -> Points:
         """What there is to draw."""
         return [*self._points, _mean(self._pending)] if self._pending else self._points
+
+
+def sparkline(values: Sequence[float], width: int = 32, *, highest: float | None = None) -> str:
+    """A curve of blocks from 0 up, a line high; more values than `width` are averaged.
+
+    Args:
+        highest: what fills a line, instead of the largest of the values.
+    """
+    if not values:
+        return ""
+    columns = min(width, len(values))
+    edges = [len(values) * column // columns for column in range(columns + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    top = highest or max(means) or 1.0
+    return "".join(BLOCKS[min(len(BLOCKS) - 1, int(len(BLOCKS) * max(0.0, mean) / top))] for mean in means)
 
 
 def _mean(points: Points) -> tuple[float, float]:

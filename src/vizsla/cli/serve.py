@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vizsla.api import accounts, keeper
+from vizsla.api import accounts, keeper, uploads
+from vizsla.api.workspace import keep_free_bytes
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.store.workspace import Workspace
 
 MAX_PORT = 65_535
+MAX_UPLOAD_GB = 1e6
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 Format = Literal["text", "json"]
 
@@ -48,6 +50,37 @@ class Reach:
     ] = ()
 
 
+@Parameter(name="*", group="Room")
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the disk is used for."""
+
+    max_upload: Annotated[
+        float, Parameter(help="Size in GB of the largest archive, or folder of pictures, that is taken as an upload.")
+    ] = uploads.MAX_BYTES / 1e9
+    keep_free: Annotated[
+        float | None,
+        Parameter(
+            show_default=False,
+            help="GB of the disk that stay free: with less, nothing new begins. VIZSLA_KEEP_FREE says the same to all "
+            "commands. Default: 5 % of the disk, at most 1 GB.",
+        ),
+    ] = None
+
+    def max_upload_bytes(self) -> int:
+        """The size of the largest upload."""
+        if not 0 < self.max_upload < MAX_UPLOAD_GB:
+            what = f"{self.max_upload:g} GB is no size."
+            raise InvalidInput(what, where="--max-upload", remedy="Give GB, such as 50.")
+        return int(self.max_upload * 1e9)
+
+    def apply(self, ws: Workspace) -> Workspace:
+        """The workspace of which so much stays free."""
+        if self.keep_free is None:
+            return ws
+        return replace(ws, keep_free_bytes=keep_free_bytes(self.keep_free, where="--keep-free"))
+
+
 def serve(
     *,
     host: Annotated[
@@ -62,6 +95,7 @@ def serve(
             help="Folder below which requests may name pictures and weights. May be given more than once.",
         ),
     ] = (),
+    limits: Limits = Limits(),
     reach: Reach = Reach(),
     log_format: Annotated[
         Format,
@@ -82,13 +116,21 @@ def serve(
     for folder in allow:
         if not folder.is_dir():
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
+    max_upload_bytes = limits.max_upload_bytes()
     _check_certificate(reach)
     _check_proxies(reach)
-    with common.open() as ws:
+    with common.open() as opened:
+        ws = limits.apply(opened)
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:
-            app = create_app(ws, keeper.take(ws), allowed=allow, proxied=bool(reach.proxy))
+            app = create_app(
+                ws,
+                keeper.take(ws),
+                allowed=allow,
+                proxied=bool(reach.proxy),
+                max_upload_bytes=max_upload_bytes,
+            )
             logs.install(log_format)
             config = uvicorn.Config(app, **_settings(reach))
             url = _url("https" if reach.tls_cert else "http", host, listening)

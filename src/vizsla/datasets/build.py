@@ -17,6 +17,7 @@ from vizsla.datasets.dataset import Dataset, Labelled, fingerprint, version
 from vizsla.datasets.read import Progress, choose_preprocess, raw_bytes, read_all
 from vizsla.datasets.rows import Row
 from vizsla.datasets.scan import SPLITS, Given, Scan, Split, scan
+from vizsla.datasets.sources import UNPACKED, opened
 from vizsla.datasets.spec import DatasetSpec, Encoding
 from vizsla.datasets.split import Item, divide
 from vizsla.datasets.stats import PixelMoments, describe, pixel_moments
@@ -25,11 +26,15 @@ from vizsla.errors import Conflict, InvalidInput
 from vizsla.images.preprocess import Preprocess
 
 
-def build(spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Progress) -> Dataset:
+def build(
+    spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Progress, uploads: Path | None = None
+) -> Dataset:
     """Build the dataset that `spec` asks for in `folder`. `dataset.json` is written last; on an error there is none.
 
-    `progress(stage, done, total)` is called with the stages scan, read and measure, in this thread; it may raise to
-    stop the work.
+    Args:
+        progress: called as `progress(stage, done, total)` with the stages unpack, scan, read and measure, in this
+            thread; it may raise to stop the work.
+        uploads: the folder in which uploads lie, for sources that name one.
 
     Raises:
         InvalidInput: the folders, the classes or the pictures cannot make a dataset.
@@ -38,11 +43,12 @@ def build(spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Prog
     """
     _require_apart(spec, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    progress("scan", 0, 0)
-    found = scan(spec)
-    progress("scan", len(found.files), len(found.files))
-    preprocess = choose_preprocess(spec, found)
-    filled = _fill_store(spec, found, preprocess, folder, progress)
+    with opened(spec, folder / UNPACKED, progress, uploads=uploads) as sources:
+        progress("scan", 0, 0)
+        found = scan(sources.spec)
+        progress("scan", len(found.files), len(found.files))
+        preprocess = choose_preprocess(sources.spec, found)
+        filled = _fill_store(sources.spec, found, preprocess, folder, progress)
     kept = _without_small_classes(spec, found.labels, filled.rows)
     rows = _divided(spec, found.given, kept.rows)
     used = [row for row in rows if row.reason is None]
@@ -56,6 +62,7 @@ def build(spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Prog
         name=name,
         created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         spec=spec,
+        origins=sources.origins,
         preprocess=preprocess,
         encoding=filled.encoding,
         labels=kept.labels,

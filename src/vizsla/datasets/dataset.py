@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import records
-from vizsla.datasets.scan import SPLITS, Split
+from vizsla.datasets.scan import SPLITS, Root, Split
 from vizsla.datasets.spec import DatasetSpec, Encoding
 from vizsla.datasets.stats import Statistics
 from vizsla.errors import InvalidInput, NotFound, did_you_mean
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FORMAT: Literal["vizsla.dataset/1"] = "vizsla.dataset/1"
+
+
+class Origin(BaseModel):
+    """An archive, or an upload, that the pictures came in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="As the file was called, or as it was uploaded.")
+    sha256: str = Field(description="Of the archive; of uploaded pictures, of the list of their hashes and paths.")
+    num_bytes: int
 
 
 class Dataset(BaseModel):
@@ -36,6 +46,7 @@ class Dataset(BaseModel):
     name: str
     created_at: str = Field(description="When it was finished; ISO 8601, UTC.")
     spec: DatasetSpec
+    origins: dict[Root, Origin] = Field({}, description="Of each source that was no folder, what it was.")
     preprocess: Preprocess
     encoding: Encoding = Field(description="How the pixels are kept.")
     labels: list[str] = Field(description="The class names; a label's number is its place here.")

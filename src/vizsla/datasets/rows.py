@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from vizsla import files
 from vizsla.datasets.scan import Root, Split
+
+READ_AT_ONCE = 10_000
 
 # Column by column, the Arrow types; each column may be null.
 COLUMNS = {
@@ -42,6 +45,50 @@ class Row:
     def rejected(self, reason: str) -> Row:
         """The same file, not used."""
         return dataclasses.replace(self, index=None, reason=reason)
+
+
+class Slice(NamedTuple):
+    """Some rows, and the place to go on from; None: there are no more."""
+
+    rows: list[Row]
+    next: int | None
+
+
+def read(
+    path: Path,
+    *,
+    split: Split | None = None,
+    label: str | None = None,
+    rejected: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> Slice:
+    """Some rows of the used files, or of the rejected ones, in the order of the file.
+
+    Args:
+        after: the place to go on from, in rows of the file.
+    """
+    import pyarrow.parquet as pq
+
+    found: list[Row] = []
+    place = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=READ_AT_ONCE):
+            begins, place = place, place + batch.num_rows
+            if place <= after:
+                continue
+            for number, fields in enumerate(batch.slice(max(0, after - begins)).to_pylist(), max(begins, after)):
+                row = Row(**fields)
+                if (
+                    (row.reason is not None) != rejected
+                    or split not in (None, row.split)
+                    or label not in (None, row.label)
+                ):
+                    continue
+                if len(found) == limit:
+                    return Slice(found, number)
+                found.append(row)
+    return Slice(found, None)
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

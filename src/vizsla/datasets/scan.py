@@ -125,11 +125,9 @@ def _classes(folder: Path) -> list[str]:
     return sorted(names, key=lambda name: (natural(name), name))
 
 
-def require_folders(spec: DatasetSpec) -> None:
-    """Raise `InvalidInput` when a folder of `spec` is missing or not to be read; looks no further."""
-    for folder in (spec.source, spec.val_folder, spec.test_folder):
-        if folder is not None:
-            _listing(folder)
+def require_folder(folder: Path) -> None:
+    """Raise `InvalidInput` when a folder is missing or not to be read; looks no further."""
+    _listing(folder)
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:

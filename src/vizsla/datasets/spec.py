@@ -12,19 +12,29 @@ from vizsla.images.preprocess import MAX_SIDE, Interpolation, Resize
 Encoding = Literal["raw", "png", "jpeg"]
 
 
+UPLOAD = "upload:"
+
+
+def upload_id(source: Path) -> str | None:
+    """The id of the upload that a source such as `upload:1swk2a7qx4` names; None: it is a path."""
+    text = str(source)
+    return text.removeprefix(UPLOAD) if text.startswith(UPLOAD) else None
+
+
 class DatasetSpec(BaseModel):
     """What a dataset is made of and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: Path = Field(
-        description="Folder with one sub-folder of pictures a class, or with folders train, val and test of those."
+        description="Folder with one sub-folder of pictures a class, or with folders train, val and test of those; "
+        "or a zip or tar archive of such a folder."
     )
     val_folder: Path | None = Field(
-        None, description="Folder with one sub-folder a class, all of whose pictures are for validation."
+        None, description="Folder or archive with one sub-folder a class, all of whose pictures are for validation."
     )
     test_folder: Path | None = Field(
-        None, description="Folder with one sub-folder a class, all of whose pictures are for the test."
+        None, description="Folder or archive with one sub-folder a class, all of whose pictures are for the test."
     )
     width: int = Field(256, ge=1, le=MAX_SIDE, description="Width in px to which the pictures are resized.")
     height: int = Field(256, ge=1, le=MAX_SIDE, description="Height in px to which the pictures are resized.")
@@ -66,7 +76,7 @@ class DatasetSpec(BaseModel):
     def _absolute(cls, value: Path | None) -> Path | None:
         # The process that builds may have another working directory than the one that was asked.
         try:
-            return None if value is None else value.expanduser().absolute()
+            return value if value is None or upload_id(value) else value.expanduser().absolute()
         except RuntimeError:
             raise ValueError("there is no such home folder") from None
 

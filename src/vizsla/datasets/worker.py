@@ -7,9 +7,12 @@ import time
 from pathlib import Path
 
 from vizsla import records, work
+from vizsla.datasets import upload
 from vizsla.datasets.build import build
+from vizsla.datasets.sources import named_uploads
 from vizsla.datasets.spec import Request
 from vizsla.events import EventLog
+from vizsla.machine import usage
 
 PROGRESS_EVERY_S = 0.2
 
@@ -25,9 +28,12 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
             told = (stage, time.monotonic())
             log.write("progress", stage=stage, done=done, total=total)
 
-    build(request.spec, folder, id=request.id, name=request.name, progress=progress)
+    uploads = folder.parents[1] / upload.UPLOADS  # of the workspace in which the folder lies
+    build(request.spec, folder, id=request.id, name=request.name, progress=progress, uploads=uploads)
+    for id in named_uploads(request.spec):  # a dataset has pictures of its own
+        upload.remove(uploads / id)
     return "done"
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True))
+    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))

@@ -81,6 +81,48 @@ class PredictionsWriter:
         self._writer.close()
 
 
+class Slice(NamedTuple):
+    """Some rows, and the place to go on from; None: there are no more."""
+
+    rows: list[dict[str, Any]]
+    next: int | None
+
+
+def read(
+    path: Path,
+    *,
+    label: str | None = None,
+    predicted: str | None = None,
+    wrong: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> Slice:
+    """Some rows, without every class's probability.
+
+    Args:
+        label, predicted: only of this true, or predicted, class.
+        wrong: only those that were taken for another class.
+        after: the place to go on from, in rows of the file.
+    """
+    found: list[dict[str, Any]] = []
+    place = 0
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in file.schema_arrow.names if name != "probabilities"]
+        for batch in file.iter_batches(batch_size=_ROW_GROUP, columns=columns):
+            begins, place = place, place + batch.num_rows
+            if place <= after:
+                continue
+            for number, row in enumerate(batch.slice(max(0, after - begins)).to_pylist(), max(begins, after)):
+                if label not in (None, row["label"]) or predicted not in (None, row["predicted"]):
+                    continue
+                if wrong and row["label"] == row["predicted"]:
+                    continue
+                if len(found) == limit:
+                    return Slice(found, number)
+                found.append(row)
+    return Slice(found, None)
+
+
 def _schema(labels: list[str]) -> Any:
     fields = [
         pa.field("index", pa.int64()),

@@ -19,6 +19,7 @@ from vizsla.errors import InvalidInput, Unavailable
 from vizsla.evaluation.evaluate import About, Predict, Rows, evaluate
 from vizsla.evaluation.report import DatasetRef, Request, SplitRole, Subject
 from vizsla.events import EventLog
+from vizsla.machine import usage
 
 if TYPE_CHECKING:
     import torch
@@ -124,4 +125,4 @@ def _check_same(judged: Judged, dataset: Dataset) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True))
+    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))

@@ -10,12 +10,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Conflict, DiskFull, VizslaError, WorkerDied, from_dict
+from vizsla.errors import Busy, Conflict, DiskFull, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
 
 POLL_S = 0.1
@@ -23,13 +23,17 @@ LOG_LINES_SHOWN = 8
 STOP_PATIENCE_S = 60
 
 
-def start(module: str, folder: Path, lock: files.Lock) -> subprocess.Popen[bytes]:
-    """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it."""
+def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it.
+
+    Args:
+        devices: those that it was given, which it watches.
+    """
     with files.disk_errors(folder / work.LOG):
         log = (folder / work.LOG).open("ab")
     with log:
         process = subprocess.Popen(
-            [*python(), module, str(folder), str(lock.fileno())],
+            [*python(), module, str(folder), str(lock.fileno()), *([",".join(devices)] if devices else [])],
             env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -211,23 +215,34 @@ def leave(module: str, argument: str, log: Path) -> None:
         )
 
 
-def ask(module: str, question: dict[str, Any]) -> Any:
+ASKED_AT_ONCE, ASKED_AT_MOST = 2, 8
+_answering = threading.BoundedSemaphore(ASKED_AT_ONCE)
+_asking = threading.BoundedSemaphore(ASKED_AT_MOST)
+
+
+def ask(module: str, question: dict[str, Any], *, timeout_s: float | None = None) -> Any:
     """Ask a worker module one question, as JSON on its standard input, and return its JSON answer.
 
-    For answers that need torch, which the asking process must not load.
+    For answers that need torch, which the asking process must not load. Two are asked at once, and six more wait.
 
     Raises:
         VizslaError: what the module answered with.
         WorkerDied: it gave no answer.
+        Busy: many others are asking, or the answer took longer than `timeout_s`.
     """
-    done = subprocess.run(
-        [*python(), module],
-        env=_environment(),
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with _places():
+        try:
+            done = subprocess.run(
+                [*python(), module],
+                env=_environment(),
+                input=json.dumps(question),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=timeout_s,
+            )
+        except subprocess.TimeoutExpired:
+            raise Busy(f"The answer took longer than {timeout_s:g} seconds.", remedy="Ask again later.") from None
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
@@ -237,6 +252,17 @@ def ask(module: str, question: dict[str, Any]) -> Any:
     if "error" in answer:
         raise from_dict(answer["error"])
     return answer["answer"]
+
+
+@contextlib.contextmanager
+def _places() -> Iterator[None]:
+    if not _asking.acquire(blocking=False):
+        raise Busy(f"{ASKED_AT_MOST} such questions are being answered.", remedy="Ask again in a few seconds.")
+    try:
+        with _answering:
+            yield
+    finally:
+        _asking.release()
 
 
 def _environment() -> dict[str, str]:

@@ -86,7 +86,7 @@ def _require_modest(ws: Workspace, spec: JobSpec) -> None:
 def require_possible(ws: Workspace, need: Need) -> None:
     """Raise `Unavailable` or `DiskFull` where work with this need could not be done."""
     require(need, capacity())
-    files.require_space(ws.root, 0)
+    ws.require_space()
 
 
 BESIDE = Need((HOST,), 1, 1.0)
@@ -270,7 +270,7 @@ def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
         if other.live and id in queued
     }
     try:
-        files.require_space(ws.root, 0)
+        ws.require_space()
     except DiskFull as error:
         reasons |= dict.fromkeys(queued, f"waits for room on the disk: {error.what}")
     ready = [
@@ -307,7 +307,7 @@ def _start(ws: Workspace, job: Job, held: tuple[str, ...]) -> None:
         # The state first: should this process be killed between the two, the job has no worker, and is started again.
         started = ws.store.jobs.change(job, "starting", "", held=held, attempt=job.attempt + 1)
         if started is not None:
-            _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock)
+            _children[started.id, started.attempt] = launch.start(WORKERS[job.kind], folder, lock, held)
     except (VizslaError, OSError, ValueError) as error:
         if started is None and isinstance(error, DatabaseUnavailable | DiskFull):
             raise  # nothing is wrong with the job: it waits

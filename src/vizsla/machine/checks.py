@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from vizsla.machine.gpus import Driver, Found, Gpu
+from vizsla.machine.gpus import Driver, Found, Gpu, Link
 from vizsla.machine.system import Disk, System
 
 Verdict = Literal["good", "note", "problem"]
@@ -58,6 +59,8 @@ class Facts(NamedTuple):
     """of the libraries"""
     weights: list[str]
     """networks whose pretrained weights are on this disk"""
+    links: tuple[Link, ...] = ()
+    """how each two GPUs reach each other"""
 
 
 def judge(facts: Facts) -> list[Check]:
@@ -69,7 +72,7 @@ def judge(facts: Facts) -> list[Check]:
         *_libraries(facts.versions, facts.weights),
         *_cpu(facts.system, rates),
         *_driver(facts.gpus, rates),
-        *_together(rates),
+        *_together(rates, facts.links),
         *(check for gpu in rates["gpus"] for check in _gpu(gpu, _same(gpu, facts.gpus.gpus))),
     ]
 
@@ -262,19 +265,34 @@ def _health(topic: str, gpu: Gpu) -> Iterator[Check]:
         yield _check(topic, "state", ", ".join(state), (hot, "note", "It is hot and will slow down: see to its air."))
 
 
-def _together(rates: dict[str, Any]) -> Iterator[Check]:
+def _together(rates: dict[str, Any], links: tuple[Link, ...]) -> Iterator[Check]:
+    """Whether several GPUs can share a training, and how fast their gradients cross."""
     count = len(rates["gpus"])
-    if count < 2:
+    if count == 0:
+        return
+    yield _check(
+        "gpus",
+        "nccl",
+        rates["nccl"] or "none, which matters to several GPUs only",
+        (rates["nccl"] is None and count > 1, "problem", "This torch has no NCCL: install one that is built for CUDA."),
+    )
+    if count == 1:
         return
     pairs = count * (count - 1)
     missing = pairs - len(rates["peers"])
+    ways = Counter(link.way for link in links if link.way)
+    told = "".join(f"; {way}: {_pairs(number)}" for way, number in ways.most_common())
+    why = next((f" It fails because {link.obstacle}." for link in links if link.obstacle), "")
     yield _check(
         "gpus",
         "peer to peer",
-        f"{len(rates['peers'])} of {pairs} ways between two GPUs",
-        (rates["nccl"] is None, "problem", "This torch has no NCCL, so several GPUs cannot train together."),
-        (missing > 0, "note", "Gradients go through the machine's memory: several GPUs will gain less."),
+        f"{len(rates['peers'])} of {pairs} ways between two GPUs{told}",
+        (missing > 0, "note", f"Gradients go through the machine's memory: several GPUs will gain less.{why}"),
     )
+
+
+def _pairs(number: int) -> str:
+    return "1 pair" if number == 1 else f"{number} pairs"
 
 
 def _same(gpu: dict[str, Any], told: tuple[Gpu, ...]) -> Gpu | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -10,6 +11,24 @@ import pynvml
 
 T = TypeVar("T")
 Failure = Literal["", "no library", "version mismatch", "not loaded", "no permission", "other"]
+
+
+# What two cards have in common on their way to each other.
+WAYS = {
+    pynvml.NVML_TOPOLOGY_INTERNAL: "one board",
+    pynvml.NVML_TOPOLOGY_SINGLE: "one PCIe switch",
+    pynvml.NVML_TOPOLOGY_MULTIPLE: "several PCIe switches",
+    pynvml.NVML_TOPOLOGY_HOSTBRIDGE: "one host bridge",
+    pynvml.NVML_TOPOLOGY_NODE: "one processor",
+    pynvml.NVML_TOPOLOGY_SYSTEM: "the way between processors",
+}
+OBSTACLES = {
+    pynvml.NVML_P2P_STATUS_CHIPSET_NOT_SUPPORTED: "the chipset cannot do it: other slots, or another board, may",
+    pynvml.NVML_P2P_STATUS_GPU_NOT_SUPPORTED: "the cards cannot do it, as many that are made for games",
+    pynvml.NVML_P2P_STATUS_IOH_TOPOLOGY_NOT_SUPPORTED: "they hang on different processors: put them into slots of one",
+    pynvml.NVML_P2P_STATUS_DISABLED_BY_REGKEY: "the driver's settings switch it off: see /etc/modprobe.d",
+    pynvml.NVML_P2P_STATUS_NOT_SUPPORTED: "the driver does not do it on this machine",
+}
 
 
 class Gpu(NamedTuple):
@@ -52,6 +71,56 @@ class Found(NamedTuple):
     """cards that are there and do not answer"""
     failure: Failure = ""
     reason: str = ""
+
+
+class Link(NamedTuple):
+    """How two GPUs reach each other, by their numbers as the driver counts."""
+
+    first: int
+    second: int
+    way: str
+    """such as NVLink or one PCIe switch; "" where it is not told"""
+    obstacle: str
+    """why one cannot read the other's memory; "" where it can, or it is not told"""
+
+
+def links(nvml: Any = pynvml) -> tuple[Link, ...]:
+    """How each two GPUs reach each other; nothing without a driver, or with one card."""
+    try:
+        with _loaded(nvml):
+            handles: dict[int, Any] = {}
+            for number in range(nvml.nvmlDeviceGetCount()):
+                with contextlib.suppress(nvml.NVMLError):  # it does not answer
+                    handles[number] = nvml.nvmlDeviceGetHandleByIndex(number)
+            return tuple(
+                Link(a, b, _way(nvml, handles[a], handles[b]), _obstacle(nvml, handles[a], handles[b]))
+                for a, b in itertools.combinations(handles, 2)
+            )
+    except nvml.NVMLError:
+        return ()
+
+
+def _way(nvml: Any, first: Any, second: Any) -> str:
+    if _status(nvml, first, second, pynvml.NVML_P2P_CAPS_INDEX_NVLINK) == pynvml.NVML_P2P_STATUS_OK:
+        return "NVLink"
+    try:
+        return WAYS.get(nvml.nvmlDeviceGetTopologyCommonAncestor(first, second), "")
+    except (nvml.NVMLError, AttributeError):
+        return ""
+
+
+def _obstacle(nvml: Any, first: Any, second: Any) -> str:
+    status = _status(nvml, first, second, pynvml.NVML_P2P_CAPS_INDEX_READ)
+    if status in (None, pynvml.NVML_P2P_STATUS_OK):
+        return ""
+    return OBSTACLES.get(status, "the driver does not say why")
+
+
+def _status(nvml: Any, first: Any, second: Any, what: int) -> int | None:
+    try:
+        return int(nvml.nvmlDeviceGetP2PStatus(first, second, what))
+    except (nvml.NVMLError, AttributeError):
+        return None
 
 
 def find(nvml: Any = pynvml) -> Found:

@@ -65,9 +65,14 @@ def cores() -> float:
     return min([float(mine), *_quotas()])
 
 
+def place(folder: Path) -> Disk:
+    """The disk under a folder; its rates are not measured."""
+    return Disk(str(folder), _filesystem(folder), psutil.disk_usage(str(folder)).free)
+
+
 def disk(folder: Path) -> Disk:
     """Write a file of 256 MB into a folder, read it again past the memory of the system, and remove it."""
-    found = Disk(str(folder), _filesystem(folder), psutil.disk_usage(str(folder)).free)
+    found = place(folder)
     try:
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             if found.free_bytes < 4 * WRITTEN_BYTES:
@@ -148,7 +153,7 @@ def _quotas() -> Iterator[float]:
 
 def _filesystem(folder: Path) -> str:
     """The kind of file system, such as ext4 or nfs4."""
-    place = folder.resolve()
+    resolved = folder.resolve()
     mounts = {Path(part.mountpoint): part.fstype for part in psutil.disk_partitions(all=True)}
-    found = next((mounts[parent] for parent in (place, *place.parents) if parent in mounts), "")
+    found = next((mounts[parent] for parent in (resolved, *resolved.parents) if parent in mounts), "")
     return found or "unknown"

@@ -27,6 +27,7 @@ from vizsla import files, metrics, records, work
 from vizsla.datasets.read import in_order
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog, now
+from vizsla.machine import usage
 from vizsla.models import sources
 from vizsla.models.predictions import FINAL, ROWS, SCHEMA, ModelRef, Prediction, Request
 from vizsla.models.predictor import BATCH, Predictor
@@ -167,4 +168,4 @@ def _join(parts: list[Path], target: Path) -> _Counts:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True))
+    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))

@@ -13,6 +13,7 @@ from vizsla.datasets.dataset import open_dataset, split_arrays
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog
+from vizsla.machine import usage
 from vizsla.models import export
 from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, Request, RunRef
 from vizsla.training import checkpoint
@@ -68,4 +69,4 @@ def _real_pictures(folder: Path, run: Run) -> tuple[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True))
+    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))

@@ -54,6 +54,15 @@ def names(pattern: str = "") -> list[str]:
     return [name for name in every if pattern in name]
 
 
+def families() -> list[tuple[str, str]]:
+    """Pairs of each name and its family: "classic", or the module of timm that defines it, such as "resnet"."""
+    return [(name, _family(name)) for name in names()]
+
+
+def _family(name: str) -> str:
+    return "classic" if name in CLASSICS else str(model_entrypoint(name).__module__).rsplit(".", 1)[-1]
+
+
 def accepted() -> list[str]:
     """All names that `check` accepts, those among them that timm calls outdated and does not list."""
     return [*names(), *getattr(_registry, "_deprecated_models", ())]
@@ -311,7 +320,7 @@ def describe(name: str, *, count: bool = False) -> dict[str, str | int | None]:
     config = sources.published(name)
     return {
         "name": name,
-        "family": "classic" if name in CLASSICS else model_entrypoint(name).__module__.rsplit(".", 1)[-1],
+        "family": _family(name),
         "parameters": _count(name) if count else None,
         "licence": None if config is None else str(config.license or sources.UNSTATED),
         "weights": sources.in_words(name),

@@ -6,14 +6,15 @@ The names come from timm, which takes seconds to load; the first training of a w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from vizsla import files
 from vizsla.errors import InvalidInput, NotFound, VizslaError, did_you_mean
 
-FILE = "networks.json"
+FILE, FAMILIES, ANSWERS = "networks.json", "families.json", "networks"
 
 
 def unknown(name: str, near: Sequence[str]) -> NotFound:
@@ -30,11 +31,9 @@ def unknown(name: str, near: Sequence[str]) -> NotFound:
 
 
 def keep(cache: Path, names: Sequence[str]) -> None:
-    """Write the names down, unless that was done with this version of timm. A cache that cannot be written is none."""
+    """Write the names down, unless that was done with this version of timm."""
     if _kept(cache) is None:
-        with contextlib.suppress(OSError, VizslaError):
-            cache.mkdir(exist_ok=True)
-            files.write_json(cache / FILE, {"timm": version("timm"), "names": list(names)})
+        _write(cache / FILE, {"timm": version("timm"), "names": list(names)})
 
 
 def refuse_unknown(cache: Path, name: str) -> None:
@@ -42,6 +41,44 @@ def refuse_unknown(cache: Path, name: str) -> None:
     names = _kept(cache)
     if names is not None and name.partition(".")[0] not in names:
         raise unknown(name, names)
+
+
+def families(cache: Path, ask: Callable[[], Any]) -> list[tuple[str, str]]:
+    """Every network's name with its family, from the cache or else by `ask`, whose answer is kept."""
+    path = cache / FAMILIES
+    try:
+        kept = files.read_json(path)
+        pairs = kept["families"] if kept["timm"] == version("timm") else None
+    except (InvalidInput, OSError, KeyError, TypeError):
+        pairs = None
+    if pairs is None:
+        answer = ask()
+        pairs = answer["families"]
+        keep(cache, answer["accepted"])
+        _write(path, {"timm": version("timm"), "families": pairs})
+    return [(name, family) for name, family in pairs]
+
+
+def kept_answer(cache: Path, name: str) -> dict[str, Any] | None:
+    """What is known of a network of the catalogue, for 1,000 classes in colour at the size that it was made for."""
+    try:
+        kept = files.read_json(cache / ANSWERS / f"{name}.json")
+        answer = kept["answer"] if kept["timm"] == version("timm") else None
+    except (InvalidInput, OSError, KeyError, TypeError):
+        return None
+    return answer if isinstance(answer, dict) and "num_parameters" in answer else None
+
+
+def keep_answer(cache: Path, name: str, answer: dict[str, Any]) -> None:
+    """Keep it for `kept_answer`."""
+    _write(cache / ANSWERS / f"{name}.json", {"timm": version("timm"), "answer": answer})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """A cache that cannot be written is none."""
+    with contextlib.suppress(OSError, VizslaError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, content)
 
 
 def _kept(cache: Path) -> list[str] | None:

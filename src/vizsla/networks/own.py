@@ -23,6 +23,7 @@ COPY = "network.py"
 
 FUNCTION = "def network(num_classes, in_channels)"
 MAX_BYTES = 1_000_000
+MAX_LISTED = 1000
 ALLOW = "Put the file into one of these folders; VIZSLA_NETWORK_PATHS names further ones, separated by ':'."
 
 
@@ -61,6 +62,16 @@ def locate(net: str, folders: Sequence[Path]) -> Path:
     if found is None:
         raise NotFound(f"There is no such file in {shown}.", where=net, remedy="Check --net.")
     return found
+
+
+def find(folders: Sequence[Path]) -> list[str]:
+    """The files in the allowed folders, each as it may be asked for; a folder that is not there holds none."""
+    found = []
+    for folder in map(_absolute, folders):
+        for path in sorted(folder.glob(f"*{SUFFIX}"))[:MAX_LISTED]:
+            if path.is_file() and not path.name.startswith(("_", ".")):
+                found.append(path.name)
+    return list(dict.fromkeys(found))
 
 
 def _absolute(folder: Path) -> Path:

@@ -16,12 +16,14 @@ def answer(question: dict[str, Any]) -> Any:
     """The answer to {"list": PATTERN} or {"show": NAME, "size": [H, W], "channels": C, "num_classes": K}.
 
     "draw" in place of "show" asks for an SVG. A size of null is the one that the network was made for. {"at_hand":
-    null} asks which networks have pretrained weights on this disk.
+    null} asks which networks have pretrained weights on this disk, {"families": null} for all names and families.
     """
     from vizsla.networks import catalogue, graph, own, sources
 
     if "at_hand" in question:
         return sources.at_hand()
+    if "families" in question:
+        return {"families": catalogue.families(), "accepted": catalogue.accepted()}
     if "list" in question:
         return catalogue.names(question["list"])
     name = question.get("show") or question["draw"]

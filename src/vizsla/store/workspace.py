@@ -48,6 +48,12 @@ class Workspace:
     """on whose behalf things are made: the account that asks a server, else who runs this process"""
     role: Role = "admin"
     """what that user may do; who runs a process here can change the files anyway"""
+    keep_free_bytes: int | None = None
+    """of the disk, for new work to begin; None: see `files.require_space`"""
+
+    def require_space(self, num_bytes: int = 0) -> None:
+        """Raise `DiskFull` unless new work of so many bytes leaves free what has to stay free."""
+        files.require_space(self.root, num_bytes, keep_free_bytes=self.keep_free_bytes)
 
     def folder(self, kind: Kind, id: str) -> Path:
         """The folder of a thing."""

@@ -16,6 +16,7 @@ import numpy as np
 from vizsla import files, records, work
 from vizsla.errors import TrainingFailed
 from vizsla.events import EventLog
+from vizsla.machine import usage
 from vizsla.training import charts, setup
 from vizsla.training.checkpoint import Position
 from vizsla.training.loop import Stepped, Task, train
@@ -130,4 +131,4 @@ def suggest(rates: list[float], losses: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=False))
+    sys.exit(work.main(do, stop_at_once=False, beside=usage.watching))

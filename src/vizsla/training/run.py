@@ -247,6 +247,13 @@ class Checkpoint(NamedTuple):
     best_step: int | None
     """the step of the best checkpoint when this one was written"""
 
+    def num_bytes(self) -> int:
+        """What it takes on the disk; nothing when it was removed at this moment."""
+        try:
+            return sum(path.stat().st_size for path in self.folder.iterdir())
+        except FileNotFoundError:
+            return 0
+
 
 def checkpoints(run_folder: Path) -> list[Checkpoint]:
     """All whole checkpoints of a run, oldest first."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vizsla import records, work
 from vizsla.events import EventLog
+from vizsla.machine import usage
 from vizsla.training.run import Request
 
 
@@ -27,4 +28,4 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=False))
+    sys.exit(work.main(do, stop_at_once=False, beside=usage.watching))

@@ -14,26 +14,36 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
-from vizsla.api import keeper
+from vizsla.api import keeper, uploads
 from vizsla.jobs.pool import Pool
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
-from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, predictions, runs
+from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, networks, predictions, runs
+from vizsla.web.routes import uploads as upload_routes
 
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
+SWEEP_EVERY_S = 3600
 
 
-def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (), proxied: bool = False) -> FastAPI:
+def create_app(
+    ws: Workspace,
+    held: files.Lock,
+    *,
+    allowed: Sequence[Path] = (),
+    proxied: bool = False,
+    max_upload_bytes: int = uploads.MAX_BYTES,
+) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
 
     Args:
         held: what `keeper.take` gave.
         allowed: folders below which a request may name files to read.
         proxied: the word of a proxy is taken on where requests come from.
+        max_upload_bytes: of one upload.
     """
     app = FastAPI(
         title="Vizsla",
@@ -48,6 +58,7 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (),
     app.state.workspace = ws
     app.state.held = held
     app.state.allowed = tuple(folder.resolve() for folder in allowed)
+    app.state.max_upload_bytes = max_upload_bytes
     app.state.requests = metrics.Requests()
     app.state.attempts = Attempts()
     app.state.has_accounts = False
@@ -59,7 +70,7 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (),
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
-    for noun in (datasets, runs, evaluations, models, predictions, jobs, machine):
+    for noun in (datasets, runs, evaluations, models, predictions, jobs, networks, machine, upload_routes):
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)
@@ -74,10 +85,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Look after the queue in a thread; work that is under way outlives the server."""
     wanted = threading.Event()
     wanted.set()
+    swept_at = -SWEEP_EVERY_S
+
+    def turned() -> None:
+        nonlocal swept_at
+        app.state.turned_at = time.monotonic()
+        if app.state.turned_at - swept_at > SWEEP_EVERY_S:
+            swept_at = app.state.turned_at
+            uploads.sweep(app.state.workspace)
+
     thread = threading.Thread(
         target=keeper.keep,
         args=(app.state.workspace, app.state.held),
-        kwargs={"wanted": wanted.is_set, "on_turn": lambda: setattr(app.state, "turned_at", time.monotonic())},
+        kwargs={"wanted": wanted.is_set, "on_turn": turned},
         name="keeper",
     )
     app.state.turned_at = time.monotonic()

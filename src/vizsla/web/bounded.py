@@ -14,7 +14,7 @@ MAX_BYTES = 1_000_000
 # What who asks may do was looked up before the body came.
 PATIENCE_S = 30.0
 # These have bounds of their own, and read what comes piece by piece.
-STREAMED = re.compile(r"/api/v1/(models|runs)/[^/]+/predict")
+STREAMED = re.compile(r"POST /api/v1/(models|runs)/[^/]+/predict|(PATCH|PUT) /api/v1/uploads/.+", re.DOTALL)
 
 
 class Bounded:
@@ -24,7 +24,7 @@ class Bounded:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or STREAMED.fullmatch(scope["path"]):
+        if scope["type"] != "http" or STREAMED.fullmatch(f"{scope['method']} {scope['path']}"):
             await self._app(scope, receive, send)
             return
         try:

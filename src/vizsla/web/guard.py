@@ -24,8 +24,13 @@ from vizsla.web.metrics import Requests
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SAFE = ("GET", "HEAD", "OPTIONS")
-# These change nothing, and are asked as often as there are pictures.
-NOT_WRITTEN_DOWN = ("/models/{reference}/predict", "/runs/{reference}/predict")
+# These change nothing, or are pieces of what is written down, and are asked as often as there are pictures.
+NOT_WRITTEN_DOWN = (
+    "POST /models/{reference}/predict",
+    "POST /runs/{reference}/predict",
+    "PATCH /uploads/{id}",
+    "PUT /uploads/{id}/pictures/{path:path}",
+)
 # What a proxy adds. Without accounts it would open the server to all whom it serves.
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
@@ -108,7 +113,7 @@ class Guard:
         access.info("%s %s %s", method, scope["path"], status, extra={"fields": fields})
         # Of those who did not prove who they are only what was counted: others could fill the disk with lines.
         known = who is not None or (route == "/session" and status == HTTPStatus.UNAUTHORIZED)
-        changes = method not in (*SAFE, "WEBSOCKET") and route not in NOT_WRITTEN_DOWN
+        changes = method not in (*SAFE, "WEBSOCKET") and f"{method} {route}" not in NOT_WRITTEN_DOWN
         if changes and known and status not in (404, 405):
             name = fields["account"] or scope["state"]["tried"]
             thing = scope["state"]["thing"] or scope["path"].removeprefix("/api/v1")

@@ -8,6 +8,7 @@ from typing import get_args
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from vizsla import files
 from vizsla.jobs.devices import capacity
 from vizsla.store.jobs import LIVE, State
 
@@ -78,6 +79,11 @@ def text(app: FastAPI) -> bytes:
     line.labels("waiting").set(pool.places_taken - pool.at_work)
     line.labels("at_work").set(pool.at_work)
     Gauge("vizsla_prediction_workers", "Processes that keep models loaded", registry=registry).set(len(pool.pids))
+    ws = app.state.workspace
+    disk = files.room(ws.root, ws.keep_free_bytes)
+    Gauge("vizsla_disk_free_bytes", "Free on the disk of the workspace", registry=registry).set(disk.free_bytes)
+    kept = Gauge("vizsla_disk_keep_free_bytes", "With less free than this, nothing new begins", registry=registry)
+    kept.set(disk.keep_free_bytes)
     return bytes(generate_latest(registry) + generate_latest(app.state.requests.registry))
 
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from vizsla.api.uploads import WrongOffset
 from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
 MEDIA_TYPE = "application/problem+json"
@@ -112,6 +113,8 @@ def of(error: VizslaError) -> JSONResponse:
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # where and why is for the one who looks after the server
         return answer(status, error.kind, error.what, remedy="The server's log says more.")
     response = answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
+    if isinstance(error, WrongOffset):
+        response.headers["Upload-Offset"] = str(error.offset)
     if isinstance(error, NotSignedIn):
         response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, TooMany) and error.retry_after_s is not None:

@@ -139,7 +139,13 @@ Ws = Annotated[Workspace, Depends(auth.workspace)]
 LOOKED_AT = 500
 Limit = Annotated[int, Query(ge=1, le=200, description="Things to answer at most.")]
 After = Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")]
+RowAfter = Annotated[str, Query(description="The `next` of the page before.", pattern="^[0-9]{1,15}$")]
 Order = Annotated[Literal["oldest", "newest"], Query(description="What comes first.")]
+
+
+PNG: dict[int | str, dict[str, Any]] = {200: {"description": "A picture.", "content": {"image/png": {}}}}
+STRICT = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"}
+"""for pages with names out of files in them: nothing runs, and nothing is fetched"""
 
 
 def finished(

@@ -11,7 +11,7 @@ import vizsla
 from vizsla import files
 from vizsla.api import workspace
 from vizsla.api.workspace import ORPHAN_AGE_S
-from vizsla.errors import Conflict, InvalidInput
+from vizsla.errors import Conflict, DiskFull, InvalidInput
 from vizsla.store.workspace import Workspace
 
 
@@ -119,3 +119,17 @@ def test_a_damaged_database_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "w" / "vizsla.db").write_bytes(b"not a database" * 1000)
     with pytest.raises(Conflict, match="cannot be used"):
         vizsla.open(tmp_path / "w")
+
+
+def test_what_is_to_stay_free_is_said_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with vizsla.open(tmp_path / "w") as ws:
+        ws.require_space()
+    monkeypatch.setenv("VIZSLA_KEEP_FREE", "100000")
+    with vizsla.open(tmp_path / "w") as ws:
+        assert ws.keep_free_bytes == 10**14
+        with pytest.raises(DiskFull, match=r"MB are free, and 100,000,000 MB are to stay free\."):
+            ws.require_space()
+    for wrong in ("much", "-1", "nan", "1e9"):
+        monkeypatch.setenv("VIZSLA_KEEP_FREE", wrong)
+        with pytest.raises(InvalidInput, match="no amount of room"):
+            vizsla.open(tmp_path / "w")

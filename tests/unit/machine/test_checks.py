@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vizsla.machine.checks import Check, Facts, judge
-from vizsla.machine.gpus import Driver, Found, Gpu
+from vizsla.machine.gpus import Driver, Found, Gpu, Link
 from vizsla.machine.system import Disk, System
 
 SYSTEM = System("Linux 6.1, x86_64", "3.11.2", "A processor", 8, 64 * 10**9, 50 * 10**9, 4096)
@@ -58,6 +58,15 @@ def test_a_good_machine_is_good() -> None:
     assert "79.0 of 80.0 GB are free" in _named(found, "cuda:1", "memory").found
 
 
+def test_the_ways_between_cards_are_told() -> None:
+    links = (Link(0, 1, "NVLink", ""), Link(0, 2, "one processor", ""), Link(1, 2, "one processor", ""))
+    found = _named(judge(_facts(links=links)), "gpus", "peer to peer").found
+    assert found == "2 of 2 ways between two GPUs; one processor: 2 pairs; NVLink: 1 pair"
+    alone = judge(_facts(cards=(CARD,), seen=1, nccl=None))
+    assert _named(alone, "gpus", "nccl").verdict == "good"
+    assert not [check for check in alone if check.name == "peer to peer"]
+
+
 def test_a_machine_without_a_gpu_has_a_note_and_no_problem() -> None:
     found = judge(_facts(cards=(), seen=0, cuda=None, nccl=None))
     assert [(check.name, check.verdict) for check in found if check.verdict != "good"] == [("driver", "note")]
@@ -83,8 +92,15 @@ BROKEN: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"gpus": Found(None, failure="version mismatch"), "seen": 0}, "gpus", "driver", "problem", "restart the machine"),
     ({"seen": 0, "cuda": None}, "gpus", "torch", "problem", "CPU only"),
     ({"seen": 1}, "gpus", "torch", "note", "CUDA_VISIBLE_DEVICES"),
-    ({"nccl": None}, "gpus", "peer to peer", "problem", "NCCL"),
+    ({"nccl": None}, "gpus", "nccl", "problem", "NCCL"),
     ({"peers": [[0, 1]]}, "gpus", "peer to peer", "note", "gain less"),
+    (
+        {"peers": [[0, 1]], "links": (Link(0, 1, "one host bridge", "the chipset cannot do it"),)},
+        "gpus",
+        "peer to peer",
+        "note",
+        "It fails because the chipset cannot do it.",
+    ),
     ({"cards": (CARD._replace(memory_errors=3),), "seen": 1}, "cuda:0", "memory", "problem", "3 errors"),
     ({"cards": (CARD._replace(used_bytes=60 * 10**9),), "seen": 1}, "cuda:0", "memory", "note", "Another program"),
     ({"cards": (CARD._replace(temperature_c=91),), "seen": 1}, "cuda:0", "state", "note", "hot"),

@@ -87,6 +87,41 @@ def test_cards_tell_what_they_know() -> None:
     assert not nvml.is_loaded
 
 
+class Joined(Nvml):
+    """The same machine with four cards, of which the last is dead: the first two share an NVLink, the third is far."""
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 4
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        if index == 3:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return index
+
+    def nvmlDeviceGetP2PStatus(self, first: int, second: int, what: int) -> int:
+        if {first, second} == {0, 1}:
+            return int(pynvml.NVML_P2P_STATUS_OK)
+        if what == pynvml.NVML_P2P_CAPS_INDEX_READ:
+            return int(pynvml.NVML_P2P_STATUS_IOH_TOPOLOGY_NOT_SUPPORTED)
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    def nvmlDeviceGetTopologyCommonAncestor(self, first: int, second: int) -> int:
+        if first == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return int(pynvml.NVML_TOPOLOGY_SYSTEM)
+
+
+def test_how_cards_reach_each_other() -> None:
+    nvml = Joined()
+    near, far, silent = gpus.links(nvml)
+    assert near == gpus.Link(0, 1, "NVLink", "")
+    assert (far.first, far.second, far.way) == (0, 2, "the way between processors")
+    assert "different processors" in far.obstacle
+    assert silent == gpus.Link(1, 2, "", far.obstacle)
+    assert not nvml.is_loaded
+    assert gpus.links(NoNvml(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)) == ()
+
+
 class NoNvml:
     """The driver's library where it fails."""
 

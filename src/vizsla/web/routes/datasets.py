@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
-from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.scan import Root, Split
+from vizsla.datasets.spec import DatasetSpec, upload_id
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
+    PNG,
     After,
+    Answer,
     EntryAnswer,
     JobAnswer,
     Limit,
     Order,
     Page,
     Queued,
+    RowAfter,
     Ws,
     exact,
     finished,
@@ -41,10 +47,57 @@ def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order =
 
 @router.post("", status_code=202)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
-    """Put the building of a dataset into the queue, from folders that the server may read."""
+    """Put the building of a dataset into the queue, from folders or archives that the server may read, or from uploads.
+
+    A source such as `upload:1swk2a7qx4` names an upload, which is gone when the dataset is there.
+    """
     named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
-    paths = {name: allowed(request, path, where=f"spec.{name}") for name, path in named.items() if path is not None}
+    paths = {
+        name: allowed(request, path, where=f"spec.{name}")
+        for name, path in named.items()
+        if path is not None and upload_id(path) is None
+    }
     return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
+
+
+class PictureAnswer(Answer):
+    """A file that was found. It is used if `reason` is null; `index` is its number among the pictures."""
+
+    root: Root
+    path: str
+    label: str | None
+    split: Split | None
+    index: int | None
+    width: int | None
+    height: int | None
+    bytes: int | None
+    sha256: str | None
+    reason: str | None
+
+
+@router.get("/{reference}/pictures")
+def list_pictures(
+    ws: Ws,
+    reference: str,
+    *,
+    split: Annotated[Split | None, Query(description="Only those of this split.")] = None,
+    label: Annotated[str | None, Query(alias="class", description="Only those of this class.")] = None,
+    rejected: Annotated[bool, Query(description="Those that were rejected, in place of those that are used.")] = False,
+    limit: Limit = 50,
+    after: RowAfter = "0",
+) -> Page[PictureAnswer]:
+    """The files that a dataset was made from, by folder and path."""
+    id = read(ws, "dataset", reference, datasets.get).id
+    found = datasets.pictures(ws, id, split=split, label=label, rejected=rejected, after=int(after), limit=limit)
+    items = [PictureAnswer.model_validate(row) for row in found.rows]
+    return Page(items=items, next=None if found.next is None else str(found.next))
+
+
+@router.get("/{reference}/pictures/{index}", response_class=Response, responses=PNG)
+def get_picture(ws: Ws, reference: str, index: Annotated[int, Path(ge=0, lt=2**53)]) -> Response:
+    """A picture as the dataset keeps it."""
+    id = read(ws, "dataset", reference, datasets.get).id
+    return Response(datasets.picture(ws, id, index), media_type="image/png")
 
 
 @router.get("/{reference}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
-from pydantic import Field
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
 
 from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
 from vizsla.web.schema import (
+    STRICT,
     After,
     EntryAnswer,
     JobAnswer,
@@ -17,6 +19,7 @@ from vizsla.web.schema import (
     Order,
     Page,
     Queued,
+    RowAfter,
     Ws,
     exact,
     finished,
@@ -56,6 +59,45 @@ def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAns
         ),
         response,
     )
+
+
+class PredictionAnswer(BaseModel):
+    """What was answered for a picture; `index` is its number in the dataset."""
+
+    index: int
+    path: str
+    label: str
+    predicted: str
+    probability: float
+    top_labels: list[str]
+    top_probabilities: list[float]
+
+
+@router.get("/{reference}/predictions")
+def list_predictions(
+    ws: Ws,
+    reference: str,
+    *,
+    label: Annotated[str | None, Query(alias="class", description="Only those of this class.")] = None,
+    predicted: Annotated[str | None, Query(description="Only those that were taken for this class.")] = None,
+    wrong: Annotated[bool, Query(description="Only those that were taken for another class.")] = False,
+    limit: Limit = 50,
+    after: RowAfter = "0",
+) -> Page[PredictionAnswer]:
+    """What was answered for each picture."""
+    id = read(ws, "evaluation", reference, evaluations.get).id
+    found = evaluations.predictions(
+        ws, id, label=label, predicted=predicted, wrong=wrong, after=int(after), limit=limit
+    )
+    items = [PredictionAnswer.model_validate(row) for row in found.rows]
+    return Page(items=items, next=None if found.next is None else str(found.next))
+
+
+@router.get("/{reference}/report.html", response_class=HTMLResponse)
+def get_page(ws: Ws, reference: str) -> HTMLResponse:
+    """The report for people."""
+    id = read(ws, "evaluation", reference, evaluations.get).id
+    return HTMLResponse(evaluations.page(ws, id), headers=STRICT)
 
 
 @router.get("/{reference}")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from vizsla.api import jobs
+from vizsla.machine.usage import Sample
 from vizsla.store.jobs import State
 from vizsla.web.schema import After, JobAnswer, JobHistory, Limit, Order, Page, Ws, cursor, place_of
 
@@ -33,6 +34,12 @@ def get_job(ws: Ws, id: str) -> JobHistory:
     job = ws.store.jobs.get(id)
     history = [change._asdict() for change in ws.store.jobs.history(job.id)]
     return JobHistory.model_validate(job._asdict() | {"history": history})
+
+
+@router.get("/{id}/usage")
+def get_usage(ws: Ws, id: str) -> list[Sample]:
+    """What a job used of processor, memory, disk and GPUs over time: 720 samples at most, the same time apart."""
+    return jobs.usage(ws, ws.store.jobs.get(id).id)
 
 
 @router.post("/{id}/stop", status_code=202)

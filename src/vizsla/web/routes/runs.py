@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import tempfile
+import threading
+import time
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from vizsla import events, work
-from vizsla.api import models, runs
-from vizsla.errors import InvalidInput
+from vizsla import events, files, work
+from vizsla.api import datasets, models, runs
+from vizsla.errors import Busy, InvalidInput
 from vizsla.store.workspace import Workspace
+from vizsla.training.rates import Rates
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import pictures
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     After,
+    Body,
     EntryAnswer,
     JobAnswer,
     Limit,
@@ -35,6 +42,8 @@ from vizsla.web.schema import (
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 PAGE_BYTES = 1_000_000
+PREVIEW_S, FIND_RATE_S = 180.0, 300
+_finding = threading.Lock()
 
 
 class NewRun(Queued):
@@ -64,6 +73,30 @@ class Cloned(Queued):
     name: str | None = None
 
 
+class PreviewAsked(Body):
+    """A training to look at before it begins."""
+
+    dataset: str = Field(description="id or name of a dataset")
+    spec: TrainingSpec = TrainingSpec()
+
+
+class PreviewAnswer(BaseModel):
+    """What a training would be."""
+
+    summary: dict[str, Any]
+    rates: list[tuple[float, float]] = Field(description="pairs of epochs done and the learning rate then")
+    charts: dict[str, str] = Field(description="schedule and augmented: PNG in base64")
+
+
+class CheckpointAnswer(BaseModel):
+    """A checkpoint on the disk."""
+
+    step: int
+    is_best: bool
+    is_last: bool
+    num_bytes: int
+
+
 class Events(Page[dict[str, Any]]):
     """Some of what happened in a run."""
 
@@ -90,6 +123,61 @@ def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> Jo
     """Put a training into the queue."""
     spec, dataset = _allowed(request, body.spec), exact(ws, body.dataset, "dataset")
     return queued(runs.submit(ws, dataset, spec, name=body.name, job=body.job), response)
+
+
+@router.post("/preview")
+def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
+    """What a training would be: steps, memory, learning rate, augmented pictures. Nothing is trained.
+
+    Takes some seconds. When many ask at once, some are told to come again (503).
+    """
+    spec, dataset = _allowed(request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
+    cache = ws.root / "cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="preview-") as name:
+        found = runs.preview(ws, dataset, spec, out=Path(name), timeout_s=PREVIEW_S)
+        made = found.pop("files")
+        charts = {
+            chart.removesuffix(".png"): base64.b64encode(Path(path).read_bytes()).decode()
+            for chart, path in made.items()
+            if chart.endswith(".png")
+        }
+        (schedule,) = (path for chart, path in made.items() if chart.endswith(".json"))
+        rates = files.read_json(Path(schedule))["rates"]
+    return PreviewAnswer(summary=found, rates=rates, charts=charts)
+
+
+@router.post("/find-rate")
+def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
+    """The learning rate to begin with, by a short training beside the queue, in which it rises until the loss grows.
+
+    One is done at a time, in five minutes at most; who asks meanwhile is told to come again (503).
+    """
+    spec, dataset = _allowed(request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
+    if not _finding.acquire(blocking=False):
+        raise Busy("A learning rate is being looked for.", remedy="Ask again when it is found.")
+    ends = time.monotonic() + FIND_RATE_S
+
+    def look_at_the_time(event: events.Event) -> None:
+        if time.monotonic() > ends:
+            remedy = "Look for it with `vizsla run find-rate`, which takes its time."
+            raise Busy(f"It takes longer than {FIND_RATE_S} seconds.", remedy=remedy)
+
+    try:
+        return runs.find_rate(ws, dataset, spec, on_event=look_at_the_time)
+    finally:
+        _finding.release()
+
+
+@router.get("/{reference}/checkpoints")
+def list_checkpoints(ws: Ws, reference: str) -> list[CheckpointAnswer]:
+    """The checkpoints that are kept, oldest first."""
+    kept = runs.checkpoints(ws, read(ws, "run", reference, runs.get).run.id)
+    best = kept[-1].best_step if kept else None
+    return [
+        CheckpointAnswer(step=one.step, is_best=one.step == best, is_last=one is kept[-1], num_bytes=one.num_bytes())
+        for one in kept
+    ]
 
 
 @router.get("/{reference}")
