@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from vizsla.api import jobs
+from vizsla.api import jobs, logs
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, seconds, state, table
+from vizsla.cli.output import (
+    err,
+    facts,
+    next_step,
+    out,
+    print_error,
+    print_json,
+    printable,
+    safe,
+    seconds,
+    state,
+    table,
+)
 from vizsla.cli.queued import as_json
 from vizsla.jobs.schedule import HOST
 from vizsla.store.jobs import Job
@@ -91,6 +105,30 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     out.print(table((f"{history[0].at[:10]} UTC", "state", "attempt", "why"), rows))
     if job.error:
         print_error(job.error)
+
+
+@app.command
+def log(
+    name: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Go on until the job has ended, or Ctrl-C.")
+    ] = False,
+    common: Common = Common(),
+) -> None:
+    """Show what the worker of a job printed: what libraries say, and tracebacks. --json has an object for each line.
+
+    Args:
+        name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
+    """
+    with common.open() as ws, contextlib.suppress(KeyboardInterrupt):
+        for line in logs.lines(ws, name, follow=follow):
+            if common.json:
+                sys.stdout.write(json.dumps(line._asdict() | {"next": str(line.next)}) + "\n")
+            else:
+                sys.stdout.write(printable(line.text.expandtabs()) + ("" if line.goes_on else "\n"))
+            sys.stdout.flush()
 
 
 @app.command

@@ -20,6 +20,8 @@ from vizsla.store.workspace import Workspace
 
 MAX_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# What a client says on a socket is short.
+MAX_MESSAGE_BYTES = 16_384
 Format = Literal["text", "json"]
 
 
@@ -88,15 +90,21 @@ def serve(
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:
-            app = create_app(ws, keeper.take(ws), allowed=allow, proxied=bool(reach.proxy))
+            app = create_app(
+                ws,
+                keeper.take(ws),
+                allowed=allow,
+                proxied=bool(reach.proxy),
+                closing=lambda: server.should_exit,
+            )
             logs.install(log_format)
-            config = uvicorn.Config(app, **_settings(reach))
+            server = uvicorn.Server(uvicorn.Config(app, **_settings(reach)))
             url = _url("https" if reach.tls_cert else "http", host, listening)
             err.print(
                 f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
             )
             with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
-                uvicorn.Server(config).run(sockets=[listening])
+                server.run(sockets=[listening])
 
 
 def _settings(reach: Reach) -> dict[str, Any]:
@@ -112,6 +120,9 @@ def _settings(reach: Reach) -> dict[str, Any]:
         "forwarded_allow_ips": list(reach.proxy),
         "ssl_certfile": reach.tls_cert,
         "ssl_keyfile": reach.tls_key,
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        # What is told is small and often: to compress it for every client would cost more than it saves.
+        "ws_per_message_deflate": False,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +20,29 @@ from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
-from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, runs
+from vizsla.web.kept import Kept
+from vizsla.web.live import Live
+from vizsla.web.routes import accounts, datasets, evaluations, jobs, live, machine, models, runs
 
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
 
 
-def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (), proxied: bool = False) -> FastAPI:
+def create_app(
+    ws: Workspace,
+    held: files.Lock,
+    *,
+    allowed: Sequence[Path] = (),
+    proxied: bool = False,
+    closing: Callable[[], bool] = lambda: False,
+) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
 
     Args:
         held: what `keeper.take` gave.
         allowed: folders below which a request may name files to read.
         proxied: the word of a proxy is taken on where requests come from.
+        closing: whether the server is to end: answers that go on for long end then.
     """
     app = FastAPI(
         title="Vizsla",
@@ -50,13 +60,17 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (),
     app.state.requests = metrics.Requests()
     app.state.attempts = Attempts()
     app.state.has_accounts = False
+    app.state.kept = Kept()
+    app.state.live = Live(ws)
+    app.state.closing = closing
+    ws.store.answers.give_up_all()  # nobody else answers on this workspace
     problems.install(app)
     app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
     app.add_middleware(Bounded)
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
-    for noun in (datasets, runs, evaluations, models, jobs, machine):
+    for noun in (datasets, runs, evaluations, models, jobs, machine, live):
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)
@@ -80,7 +94,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.turned_at = time.monotonic()
     thread.start()
     try:
-        yield
+        async with app.state.live.reading():
+            yield
     finally:
         wanted.clear()
         thread.join()

@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
@@ -30,6 +31,7 @@ STATUS = {
     "unavailable": HTTPStatus.CONFLICT,
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "precondition-failed": HTTPStatus.PRECONDITION_FAILED,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
 }
 
@@ -142,7 +144,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
     response = answer(error.status_code, kind, str(error.detail))
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that are allowed on the path: each is a route of its own."""
+    paths = request.app.openapi()["paths"]
+    same = (methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path))
+    return sorted({method.upper() for methods in same for method in methods} or {"GET"})
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

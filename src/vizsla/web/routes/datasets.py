@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.spec import DatasetSpec
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page
+from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
-from vizsla.web.schema import (
-    After,
-    EntryAnswer,
-    JobAnswer,
-    Limit,
-    Order,
-    Page,
-    Queued,
-    Ws,
-    exact,
-    finished,
-    queued,
-    read,
-)
+from vizsla.web.schema import EntryAnswer, JobAnswer, Name, Page, Queued, Ws, exact, queued
+from vizsla.web.tags import tagged, unchanged
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Once)
 
 
 class NewDataset(Queued):
     """A dataset to build."""
 
-    name: str
+    name: Name
     spec: DatasetSpec
 
 
-@router.get("")
-def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Dataset]:
+@router.get("", response_model=Page[Dataset])
+def list_datasets(ws: Ws, kept: Known, wanted: Annotated[Listing, Query()]) -> Response:
     """The datasets that are built."""
-    return finished(ws, "dataset", datasets.get, limit=limit, after=after, order=order)
+    return page(ws, kept, "dataset", wanted)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
     """Put the building of a dataset into the queue, from folders that the server may read."""
     named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
@@ -47,13 +40,15 @@ def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Respons
     return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
 
 
-@router.get("/{reference}")
-def get_dataset(ws: Ws, reference: str) -> Dataset:
+@router.get("/{reference}", response_model=Dataset)
+def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A dataset: its classes, splits, and what was rejected."""
-    return read(ws, "dataset", reference, datasets.get)
+    return tagged(request, kept.require(ws, "dataset", exact(ws, reference, "dataset")).body)
 
 
 @router.delete("/{reference}")
-def delete_dataset(ws: Ws, reference: str) -> EntryAnswer:
+def delete_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete a dataset; refused while runs were made from it."""
-    return EntryAnswer.model_validate(datasets.delete(ws, exact(ws, reference, "dataset")))
+    id = exact(ws, reference, "dataset")
+    with unchanged(request, lambda: kept.require(ws, "dataset", id).body):
+        return EntryAnswer.model_validate(datasets.delete(ws, id))
