@@ -44,12 +44,12 @@ KEYED = [Depends(_key)]
 
 
 class Once(APIRoute):
-    """Routes of which those that answer 202 heed the header `Idempotency-Key`."""
+    """Routes of which those with the dependencies `KEYED` heed the header `Idempotency-Key`."""
 
     def get_route_handler(self) -> Handler:
         """FastAPI's own, behind a look at what was answered before."""
         handle = super().get_route_handler()
-        return _once(handle) if self.status_code == 202 and self.methods == {"POST"} else handle
+        return _once(handle) if any(one.dependency is _key for one in self.dependencies) else handle
 
 
 def _once(handle: Handler) -> Handler:

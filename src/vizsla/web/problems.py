@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -85,8 +87,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
                     operation["responses"][status]["content"] = {
                         MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
                     }
+        for name, example in _examples().items():
+            found["components"]["schemas"][name]["examples"] = [example]
         app.openapi_schema = found
     return app.openapi_schema
+
+
+def _examples() -> dict[str, Any]:
+    """What requests and answers look like, by the name of their schema."""
+    text = resources.files("vizsla.web").joinpath("examples.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def install(app: FastAPI) -> None:
