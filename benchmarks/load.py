@@ -36,7 +36,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import common
@@ -277,6 +276,7 @@ def measure(port: int, server: psutil.Process, watched: list[str], options: argp
         "age": times(seen["ages"]),
         **{name: seen[name] for name in ("missed", "doubled", "watching")},
     }
+    print({kind: found[kind]["p95_ms"] for kind in KINDS}, found["socket"], flush=True)
     used = after.user + after.system - before.user - before.system
     found["server_cores"] = round(used / (options.seconds + SETTLE_S), 3)
     found["server_memory_mb"] = round(server.memory_info().rss / 1e6)
@@ -299,11 +299,11 @@ def cold(port: int, watched: list[str]) -> dict[str, float]:
     return times(asyncio.run(ask()))
 
 
-def speed(folder: Path, since: float) -> float:
-    """Pictures a second of the training since a time."""
+def speed(folder: Path, since: float) -> float | None:
+    """Pictures a second of the training since a time; None where it came to no ten steps."""
     told = events.read(folder / "events.jsonl")[0]
     recent = [e for e in told if e["event"] == "step" and datetime.fromisoformat(e["at"]).timestamp() > since]
-    return round(median(e["pictures_per_s"] for e in recent), 1)
+    return common.middle([e["pictures_per_s"] for e in recent])
 
 
 def train(ws: Workspace) -> Path:
@@ -328,10 +328,8 @@ def rounds(ws: Workspace, port: int, server: psutil.Process, watched: list[str],
     for _ in range(options.rounds):
         began = time.time()
         found["while_training"].append(measure(port, server, watched, options))
-        found["while_training"][-1]["training_speed_to_unwatched"] = common.ratio(speed(folder, began), unwatched)
-    runs.stop(ws, "training")
-    while ws.store.jobs.live():
-        time.sleep(0.5)
+        found["while_training"][-1]["training_pictures_per_s"] = watched_speed = speed(folder, began)
+        found["while_training"][-1]["training_to_unwatched"] = common.ratio(watched_speed, unwatched)
     return found
 
 
@@ -359,6 +357,10 @@ def main() -> None:
             finally:
                 stop.set()
                 worker.join()
+                for job in ws.store.jobs.live():
+                    runs.stop(ws, job.thing)
+                while ws.store.jobs.live():
+                    time.sleep(0.5)
                 server.terminate()
                 server.wait()
     settings = {name: getattr(options, name) for name in ("runs", "watched", "steps", "clients", "seconds")}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from vizsla import files, work
-from vizsla.api import datasets, evaluations, models, runs
+from vizsla.api import runs
+from vizsla.datasets.dataset import open_dataset
 from vizsla.errors import VizslaError
+from vizsla.evaluation.report import read_report
 from vizsla.events import FINAL
+from vizsla.models.card import open_model
 from vizsla.store.jobs import Kind
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.web.schema import RunAnswer, read
@@ -21,6 +27,10 @@ from vizsla.web.schema import RunAnswer, read
 MAX_BYTES = 64_000_000
 # What an item takes beside its JSON.
 OVERHEAD_BYTES = 1000
+
+
+Reader = Callable[[Path], BaseModel]
+"""what makes a record of a folder"""
 
 
 class Item(NamedTuple):
@@ -43,39 +53,46 @@ class Kept:
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
-        self._num_bytes = 0
+        self.num_bytes = 0
+        """memory that they take, nearly"""
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[Kind, str], _Known] = OrderedDict()
 
     def get(self, ws: Workspace, kind: Kind, id: str) -> Item | None:
         """The thing of this id as it is now; None: it is not finished, or is damaged, or gone."""
+        stamps = _stamps(ws, kind, id)
         try:
-            return self.require(ws, kind, id) if ws.is_finished(kind, id) else None
+            return self._get(ws, kind, id, stamps, READERS[kind]) if stamps else None
         except VizslaError:
             return None
 
-    def require(self, ws: Workspace, kind: Kind, reference: str) -> Item:
-        """The thing of this whole name or id as it is now.
+    def require(self, ws: Workspace, kind: Kind, id: str) -> Item:
+        """The thing of this id as it is now.
 
         Raises:
             VizslaError: as for `schema.read`.
         """
-        # The files are looked at before they are read: what changes in between is read again the next time.
-        folder = ws.folder(kind, reference)
-        stamps = _stamps(ws, kind, reference)
+
+        def reasoned(folder: Path) -> BaseModel:
+            return read(ws, kind, id, lambda ws, id: READERS[kind](folder))
+
+        return self._get(ws, kind, id, _stamps(ws, kind, id), reasoned)
+
+    def _get(self, ws: Workspace, kind: Kind, id: str, stamps: tuple[int, ...], open_: Reader) -> Item:
+        # The files were looked at before they are read: what changes in between is read again the next time.
         with self._lock:
-            known = self._known.get((kind, reference))
+            known = self._known.get((kind, id))
         if known and stamps and known.files == stamps:
             # A run that has ended says in its events that it goes on, before its worker begins.
             if kind != "run" or (known.worker is None and known.item.facts["state"] in FINAL):
-                return self._used(kind, reference, known)
-            if known.worker == files.lock_holder(folder):
-                return self._used(kind, reference, known)
-        worker = files.lock_holder(folder) if kind == "run" else None
-        answer = read(ws, kind, reference, READERS[kind])
+                return self._used(kind, id, known)
+            if known.worker == files.lock_holder(ws.folder(kind, id)):
+                return self._used(kind, id, known)
+        worker = files.lock_holder(ws.folder(kind, id)) if kind == "run" else None
+        answer = open_(ws.folder(kind, id))
         item = Item(answer.model_dump_json().encode(), _facts(answer))
         if stamps:
-            self._keep(kind, reference, _Known(stamps, worker, item))
+            self._keep(kind, id, _Known(stamps, worker, item))
         return item
 
     def _used(self, kind: Kind, id: str, known: _Known) -> Item:
@@ -88,23 +105,23 @@ class Kept:
         with self._lock:
             self._drop(self._known.pop((kind, id), None))
             self._known[kind, id] = known
-            self._num_bytes += len(known.item.body) + OVERHEAD_BYTES
-            while self._num_bytes > self._max_bytes:
+            self.num_bytes += len(known.item.body) + OVERHEAD_BYTES
+            while self.num_bytes > self._max_bytes:
                 self._drop(self._known.popitem(last=False)[1])
 
     def _drop(self, known: _Known | None) -> None:
-        self._num_bytes -= len(known.item.body) + OVERHEAD_BYTES if known else 0
+        self.num_bytes -= len(known.item.body) + OVERHEAD_BYTES if known else 0
 
 
-def _run(ws: Workspace, id: str) -> RunAnswer:
-    return RunAnswer.of(runs.get(ws, id))
+def _run(folder: Path) -> RunAnswer:
+    return RunAnswer.of(runs.at(folder))
 
 
-READERS: dict[Kind, Callable[[Workspace, str], BaseModel]] = {
-    "dataset": datasets.get,
+READERS: dict[Kind, Reader] = {
+    "dataset": open_dataset,
     "run": _run,
-    "model": models.get,
-    "evaluation": evaluations.get,
+    "model": open_model,
+    "evaluation": read_report,
 }
 
 
@@ -115,16 +132,21 @@ def _facts(answer: Any) -> dict[str, str]:
 
 
 def _stamps(ws: Workspace, kind: Kind, id: str) -> tuple[int, ...]:
-    """What changes when the files of a thing do: written anew they are other files, and events only grow."""
-    folder = ws.folder(kind, id)
-    found: list[int] = []
-    for name in (FINAL_FILE[kind], work.EVENTS) if kind == "run" else (FINAL_FILE[kind],):
-        try:
-            stat = (folder / name).stat()
-        except OSError:
-            return ()
-        found += [stat.st_ino, stat.st_mtime_ns, stat.st_size]
-    return tuple(found)
+    """What changes when the files of a thing do: written anew they are others, and events grow. (): not finished."""
+    folder = f"{ws.root}/{kind}s/{id}"  # a Path for each of 500 things would cost more than to look at them
+    try:
+        found = _stamp(f"{folder}/{FINAL_FILE[kind]}")
+    except OSError:
+        return ()
+    if kind == "run":
+        with contextlib.suppress(FileNotFoundError):
+            found += _stamp(f"{folder}/{work.EVENTS}")
+    return found
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    stat = os.stat(path)  # noqa: PTH116 - see above
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def kept(request: Request) -> Kept:
