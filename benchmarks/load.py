@@ -41,6 +41,7 @@ from typing import Any
 import common
 import psutil
 import uvloop
+from sqlalchemy import insert
 from websockets.asyncio.client import connect
 
 import vizsla
@@ -48,6 +49,7 @@ from vizsla import events, files
 from vizsla.api import datasets, runs
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.ids import ALPHABET
+from vizsla.store.tables import entry, link
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
@@ -81,7 +83,8 @@ def fill(ws: Workspace, data: Path, options: argparse.Namespace) -> list[str]:
     told = (first.folder / "events.jsonl").read_text()
     long = "".join(steps(options.steps, template["steps_per_epoch"]))
     chance = random.Random(0)
-    watched = []
+    watched: list[str] = []
+    rows: list[dict[str, str]] = []
     began = datetime.now(UTC) - timedelta(days=300)
     for number in range(options.runs - 1):
         id = "1" + "".join(chance.choices(ALPHABET, k=9))
@@ -96,7 +99,11 @@ def fill(ws: Workspace, data: Path, options: argparse.Namespace) -> list[str]:
             (folder / "events.jsonl").write_text(told)
         (folder / ".lock").touch()
         (folder / "run.json").write_text(json.dumps(template | {"id": id, "name": name, "created_at": at}, indent=2))
-        ws.store.add("run", name, owner="somebody", parents=[template["dataset"]["id"]], id=id, created_at=at)
+        rows.append({"id": id, "kind": "run", "name": name, "created_at": at, "owner": "somebody"})
+    with ws.store.engine.execution_options(writes=True).begin() as connection:
+        connection.execute(insert(entry), rows)
+        parents = [{"child_id": row["id"], "parent_id": template["dataset"]["id"]} for row in rows]
+        connection.execute(insert(link), parents)
     return watched
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi import WebSocketDisconnect
+from starlette.requests import HTTPConnection
 
 import vizsla
 from vizsla import events
@@ -27,11 +28,21 @@ def ws(tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-class Socket:
+class Socket(HTTPConnection):
     """A client: what it says, and what it is told, as long as it takes it."""
 
     def __init__(self, watching: Live, wishes: list[dict[str, Any]], *, takes: int = 10**9) -> None:
-        self.app = SimpleNamespace(state=SimpleNamespace(live=watching))
+        app = SimpleNamespace(state=SimpleNamespace(live=watching, has_accounts=False))
+        super().__init__(
+            {
+                "type": "websocket",
+                "scheme": "ws",
+                "server": ("127.0.0.1", 5000),
+                "path": "/api/v1/live",
+                "headers": [],
+                "app": app,
+            }
+        )
         self.told: list[dict[str, Any]] = []
         self.closed: tuple[int, str] | None = None
         self.gone = asyncio.Event()
@@ -129,7 +140,6 @@ def test_who_may_not_watch_any_more_is_let_go(ws: Workspace, monkeypatch: pytest
     async def main() -> None:
         watching = Live(ws)
         socket = Socket(watching, [])
-        socket.headers, socket.cookies, socket.url = {}, {}, SimpleNamespace(scheme="ws")  # type: ignore[attr-defined]
         await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
         assert socket.closed == (1008, "not-signed-in")
 
