@@ -297,7 +297,7 @@ def _live(server: Server, **options: Any) -> ClientConnection:
 
 def _heard(socket: ClientConnection, kind: str) -> dict[str, Any]:
     """The next message, which is of this kind."""
-    found: dict[str, Any] = json.loads(socket.recv(timeout=30))
+    found: dict[str, Any] = json.loads(socket.recv(timeout=120))
     assert found["is"] == kind, found
     return found
 
@@ -309,7 +309,7 @@ def _watch(socket: ClientConnection, what: str, **fields: str) -> dict[str, Any]
 
 def _hear_all(socket: ClientConnection) -> None:
     while True:
-        socket.recv(timeout=30)
+        socket.recv(timeout=120)
 
 
 def test_nothing_is_missed_or_told_twice(server: Server, ws: Workspace, first: runs.RunStatus) -> None:
