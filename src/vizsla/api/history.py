@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import orjson
-
 from vizsla import work
 from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.store.workspace import Workspace
@@ -43,10 +41,3 @@ def get(ws: Workspace, reference: str, *, points: int = 500, since: int = 0, ser
     folder = ws.folder("run", ws.store.find(reference, "run").id)
     wanted = tuple(name for name in NAMES if not series or name in series)
     return _histories.of(folder / work.EVENTS).curves(points=points, since=since, names=wanted)
-
-
-def to_json(curves: Curves) -> bytes:
-    """Curves as a JSON document. The place to go on from is a text there, as it is in a query."""
-    series = [one._asdict() for one in curves.series]
-    document = curves._asdict() | {"series": series, "next": str(curves.next)}
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -33,7 +33,7 @@ def history(
     with common.open() as ws:
         curves = history.get(ws, name, points=points, since=since)
     if common.json:
-        print_json(json.loads(history.to_json(curves)))
+        print_json(json.loads(curves.json))
         return
     if not curves.series:
         out.print("There is nothing to show yet.")

@@ -114,7 +114,7 @@ def get_history(ws: Ws, reference: str, wanted: Annotated[HistoryQuery, Query()]
     added: where `undone_after` is not null, forget first the points of later steps that you have."""
     id = exact(ws, reference, "run")
     curves = history.get(ws, id, points=wanted.points, since=int(wanted.since), series=wanted.series)
-    return Response(history.to_json(curves), media_type="application/json")
+    return Response(curves.json, media_type="application/json")
 
 
 @router.get("/{reference}/log", responses=LOG_ANSWERS, response_class=Response)
