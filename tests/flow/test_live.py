@@ -354,6 +354,7 @@ def test_from_now_on_and_until_it_is_gone(server: Server, ws: Workspace, first: 
         assert _heard(socket, "gone") == {"is": "gone", "what": "run", "id": folder.name}
         for wrong, kind in (
             ("{", "invalid-input"),
+            (b"{", "invalid-input"),
             ('{"do": "dance", "what": "run"}', "invalid-input"),
             ('{"do": "watch", "what": "run", "id": "watched"}', "not-found"),
             ('{"do": "watch", "what": "run", "id": "first", "after": "1"}', "invalid-input"),

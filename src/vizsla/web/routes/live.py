@@ -101,14 +101,19 @@ class Client:
 
     async def _listen(self) -> None:
         while True:
-            text = await self._socket.receive_text()
             try:
-                await self._heed(Wish.model_validate_json(text))
-            except ValidationError as error:
-                first = error.errors()[0]
-                await self._refuse(InvalidInput(first["msg"], where=".".join(map(str, first["loc"]))))
+                await self._heed(await self._wish())
             except VizslaError as error:
                 await self._refuse(error)
+
+    async def _wish(self) -> Wish:
+        try:
+            return Wish.model_validate_json(await self._socket.receive_text())
+        except (KeyError, TypeError):
+            raise InvalidInput("A message is text, not bytes.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidInput(first["msg"], where=".".join(map(str, first["loc"]))) from None
 
     async def _heed(self, wish: Wish) -> None:
         id = await run_in_threadpool(exact, self._ws, wish.id, "run") if wish.what == "run" else ""
