@@ -41,7 +41,7 @@ class EventLog:
         with files.disk_errors(path):
             self._file = path.open("ab", buffering=0)
         if path.is_file():
-            self._file.truncate(_end_of_last_line(path))
+            self._file.truncate(end(path))
 
     def write(self, event: str, **fields: Any) -> Event:
         """Append one event.
@@ -119,8 +119,13 @@ def _parsed(line: bytes, path: Path) -> Event:
     raise InvalidInput(f"A line is no event: {line[:80]!r}.", where=str(path), remedy="The file was damaged.")
 
 
-def _end_of_last_line(path: Path) -> int:
-    with path.open("rb") as file:
+def end(path: Path) -> int:
+    """The place behind the last whole event; 0 where there is no file."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return 0
+    with file:
         end = file.seek(0, 2)
         while end > 0:
             start = max(0, end - 65536)

@@ -183,6 +183,23 @@ def auc(scores: AnyFloats, positive: Bools, level: float = 0.95) -> Interval | N
     return _logit(Interval(value, 0, 1, level, len(scores), "DeLong, logit scale"), math.sqrt(variance), smaller)
 
 
+def downsample(x: Floats, y: Floats, num: int) -> Ints:
+    """The positions of `num` (3 or more) points that show the shape of a curve, both ends among them; all if fewer.
+
+    `x` rises, `y` is finite, both (n,). The points between the ends are divided into buckets of equal size; of each
+    the point is taken that spans the largest triangle with the one before and the mean of the next bucket (for `x`, its
+    middle).
+
+    Source: Steinarsson (2013), "Downsampling time series for visual representation" (LTTB).
+    """
+    if len(x) <= num:
+        return np.arange(len(x))
+    from tsdownsample import LTTBDownsampler
+
+    chosen: npt.NDArray[np.uint64] = LTTBDownsampler().downsample(x, y, n_out=num)  # type: ignore[no-untyped-call]
+    return chosen.astype(np.int64)
+
+
 def _logit(of: Interval, deviation: float, effective: float) -> Interval:
     """`of` with the bounds of a normal interval on the logit scale, which cannot leave 0..1.
 

@@ -103,7 +103,7 @@ def test_lists_are_cut_into_pages(client: httpx.Client, ws: Workspace) -> None:
     seen: list[str] = []
     after: dict[str, str] = {}
     while True:
-        page = client.get("/runs", params={"limit": 2, "order": "oldest", **after}).json()
+        page = client.get("/runs", params={"limit": 2, "order": "asc", **after}).json()
         seen += [item["run"]["id"] for item in page["items"]]
         if page["next"] is None:
             break
@@ -129,7 +129,7 @@ def test_jobs_are_listed_in_pages_too(client: httpx.Client, ws: Workspace) -> No
     page = {"next": ""}
     while page["next"] is not None:
         after = {"after": page["next"]} if page["next"] else {}
-        page = client.get("/jobs", params={"limit": 1, "order": "oldest", **after}).json()
+        page = client.get("/jobs", params={"limit": 1, "order": "asc", **after}).json()
         seen += [job["id"] for job in page["items"]]  # type: ignore[index]
     assert seen == [job.id for job in ws.store.jobs.newest(1000)][::-1]
     ended = client.get("/jobs", params={"state": "done"}).json()["items"]
@@ -195,7 +195,7 @@ def test_wrong_fields_are_named(client: httpx.Client) -> None:
         answer = client.post("/runs", content=json.dumps(body), headers={"content-type": "application/json"})
         _problem(answer, 422, "invalid-input")
     _problem(client.post("/runs", json={"dataset": "x" * 2_000_000}), 413, "too-large")
-    _problem(client.post("/models", json={"run": "shapes", "checkpoint": "²"}), 404, "not-found")
+    _problem(client.post("/models", json={"run": "shapes", "checkpoint": "²"}), 422, "invalid-input")
     _problem(client.get("/nothing"), 404, "not-found")
     _problem(client.put("/runs"), 405, "method-not-allowed")
     _problem(client.get("/runs/shapes"), 404, "not-found")

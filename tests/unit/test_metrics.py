@@ -212,3 +212,40 @@ def test_properties(seed: int) -> None:
     if area and opposite:
         assert area.value + opposite.value == pytest.approx(1)
         assert area.low <= area.value <= area.high
+
+
+def _lttb(x: np.ndarray, y: np.ndarray, num: int) -> list[int]:
+    """As in Steinarsson's thesis, but for the mean of x: the middle, which is the same where steps are even."""
+    every, found, last = (len(x) - 2) / (num - 2), [0], 0
+    for i in range(num - 2):
+        begin, end = int(every * i) + 1, int(every * (i + 1)) + 1
+        following = slice(end, min(int(every * (i + 2)) + 1, len(x)))
+        mean_x, mean_y = (x[following][0] + x[following][-1]) / 2, y[following].mean()
+        areas = np.abs((x[last] - mean_x) * (y[begin:end] - y[last]) - (x[last] - x[begin:end]) * (mean_y - y[last]))
+        last = begin + int(areas.argmax())
+        found.append(last)
+    return [*found, len(x) - 1]
+
+
+@pytest.mark.parametrize("num", [3, 10, 37, 500])
+def test_a_downsampled_curve_is_that_of_the_reference(num: int) -> None:
+    random = np.random.default_rng(num)
+    x = np.cumsum(random.integers(1, 5, 5000)).astype(np.float64)
+    y = np.exp(-x / 5000) + 0.1 * random.standard_normal(5000)
+    assert metrics.downsample(x, y, num).tolist() == _lttb(x, y, num)
+
+
+def test_a_downsampled_curve_keeps_its_ends_and_its_extremes() -> None:
+    x = np.arange(50_000, dtype=np.float64)
+    y = np.sin(x / 3000)
+    y[[123, 31_234]] = 50, -50
+    chosen = metrics.downsample(x, y, 300)
+    assert len(chosen) == 300
+    assert (np.diff(chosen) > 0).all()
+    assert {0, 123, 31_234, 49_999} <= set(chosen.tolist())
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 7])
+def test_a_short_curve_stays_as_it_is(length: int) -> None:
+    x = np.arange(length, dtype=np.float64)
+    assert metrics.downsample(x, x, max(3, length)).tolist() == list(range(length))

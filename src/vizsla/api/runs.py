@@ -392,12 +392,12 @@ def get(ws: Workspace, reference: str) -> RunStatus:
             f"The run {entry.name!r} has not begun; it is {job.state}{why}.",
             remedy=f"`vizsla jobs show {job.id}` shows how it stands.",
         )
-    return _status(ws.folder("run", entry.id))
+    return at(ws.folder("run", entry.id))
 
 
 def list_all(ws: Workspace) -> list[RunStatus]:
     """All runs, oldest first."""
-    return workspace.readable(ws, "run", _status)
+    return workspace.readable(ws, "run", at)
 
 
 def epochs(ws: Workspace, reference: str) -> list[Event]:
@@ -446,7 +446,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
         except VizslaError:
             ws.store.rename(entry.id, entry.name)
             raise
-    return _status(folder)
+    return at(folder)
 
 
 def delete(ws: Workspace, reference: str) -> Entry:
@@ -462,5 +462,10 @@ def _finished_dataset(ws: Workspace, reference: str) -> Path:
     return folder
 
 
-def _status(folder: Path) -> RunStatus:
+def at(folder: Path) -> RunStatus:
+    """The run in a folder that is known, and how far it has come.
+
+    Raises:
+        InvalidInput: it has not begun, or is damaged.
+    """
     return RunStatus(run.open_run(folder), run.progress(folder), folder)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from vizsla.api import jobs
+from vizsla.api import jobs, logs
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import (
     err,
@@ -19,6 +21,7 @@ from vizsla.cli.output import (
     out,
     print_error,
     print_json,
+    printable,
     safe,
     seconds,
     state,
@@ -135,6 +138,30 @@ def _usage(samples: list[Sample]) -> list[tuple[str, object]]:
 def _most(values: Sequence[float | None], say: Callable[[float], str]) -> list[str]:
     told = [value for value in values if value is not None]
     return [say(max(told))] if told else []
+
+
+@app.command
+def log(
+    name: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Go on until the job has ended, or Ctrl-C.")
+    ] = False,
+    common: Common = Common(),
+) -> None:
+    """Show what the worker of a job printed: what libraries say, and tracebacks. --json has an object for each line.
+
+    Args:
+        name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
+    """
+    with common.open() as ws, contextlib.suppress(KeyboardInterrupt):
+        for line in logs.lines(ws, name, follow=follow):
+            if common.json:
+                sys.stdout.write(json.dumps(line._asdict() | {"next": str(line.next)}) + "\n")
+            else:
+                sys.stdout.write(printable(line.text.expandtabs()) + ("" if line.goes_on else "\n"))
+            sys.stdout.flush()
 
 
 @app.command

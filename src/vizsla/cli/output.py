@@ -33,8 +33,12 @@ STATE_STYLES = {
 
 def safe(text: object) -> str:
     """Text for rich: without markup, and with control characters (which could drive the terminal) spelled out."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
-    return escape(shown)
+    return escape(printable(text))
+
+
+def printable(text: object) -> str:
+    """Text with control characters, which could drive the terminal, spelled out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
 def print_json(value: Any) -> None:

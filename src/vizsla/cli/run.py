@@ -28,6 +28,7 @@ app.command(
     name="preview",
     help="Show what a training would be: its steps, memory, learning rate and augmented pictures. Nothing is trained.",
 )
+app.command("vizsla.cli.history:history", name="history", help="Show the curves of a run: loss, rate, accuracy, usage.")
 app.command("vizsla.cli.find_rate:find_rate", name="find-rate", help="Find the learning rate to begin with.")
 
 EXIT_STOPPED = 130

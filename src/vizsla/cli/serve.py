@@ -22,6 +22,8 @@ from vizsla.store.workspace import Workspace
 MAX_PORT = 65_535
 MAX_UPLOAD_GB = 1e6
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# What a client says on a socket is short.
+MAX_MESSAGE_BYTES = 16_384
 Format = Literal["text", "json"]
 
 
@@ -130,15 +132,16 @@ def serve(
                 allowed=allow,
                 proxied=bool(reach.proxy),
                 max_upload_bytes=max_upload_bytes,
+                closing=lambda: server.should_exit,
             )
             logs.install(log_format)
-            config = uvicorn.Config(app, **_settings(reach))
+            server = uvicorn.Server(uvicorn.Config(app, **_settings(reach)))
             url = _url("https" if reach.tls_cert else "http", host, listening)
             err.print(
                 f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
             )
             with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
-                uvicorn.Server(config).run(sockets=[listening])
+                server.run(sockets=[listening])
 
 
 def _settings(reach: Reach) -> dict[str, Any]:
@@ -154,6 +157,9 @@ def _settings(reach: Reach) -> dict[str, Any]:
         "forwarded_allow_ips": list(reach.proxy),
         "ssl_certfile": reach.tls_cert,
         "ssl_keyfile": reach.tls_key,
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        # What is told is small and often: to compress it for every client would cost more than it saves.
+        "ws_per_message_deflate": False,
     }
 
 

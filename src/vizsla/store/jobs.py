@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
-from sqlalchemy import Engine, Row, func, insert, select, tuple_, update
+from sqlalchemy import Engine, Row, func, insert, select, update
 
 from vizsla.errors import Conflict, NotFound
 from vizsla.events import now
 from vizsla.ids import new_id
+from vizsla.store.pages import Cut, cut
 from vizsla.store.tables import job, job_change, job_need
 
 Kind = Literal["dataset", "run", "model", "evaluation", "prediction"]
@@ -68,6 +69,16 @@ class Change(NamedTuple):
     at: str
     attempt: int
     cause: str
+
+
+class Changed(NamedTuple):
+    """A change of a job's state, among those of all jobs."""
+
+    number: int
+    """higher than that of every change before"""
+    change: Change
+    job: Job
+    """as it is now"""
 
 
 class Jobs:
@@ -170,23 +181,34 @@ class Jobs:
             raise NotFound(f"There is no job {id[:40]!r}.")
         return found[0]
 
-    def page(
-        self, *, limit: int, after: tuple[str, str] | None, newest: bool, state: State | None
-    ) -> tuple[list[Job], tuple[str, str] | None]:
-        """Some of all jobs, and the place to go on from, which is the `after` of the next call; None at the end.
+    def page(self, how: Cut, *, name: str | None = None, **same: str | None) -> list[Job]:
+        """Some of all jobs.
 
-        A place is the time and the id of the last job before it.
+        Args:
+            name: only those of things that have this in their name, in whatever case.
+            same: columns and what is to stand in them; None: anything.
         """
-        columns = (job.c.created_at, job.c.id)
-        query = select(job).order_by(*(column.desc() if newest else column for column in columns))
-        if state is not None:
-            query = query.where(job.c.state == state)
-        if after is not None:
-            query = query.where(tuple_(*columns) < after if newest else tuple_(*columns) > after)
+        query = select(job).where(*(job.c[column] == value for column, value in same.items() if value is not None))
+        if name is not None:
+            query = query.where(job.c.name.icontains(name, autoescape=True))
         with self._engine.connect() as connection:
-            found = [_job(row) for row in connection.execute(query.limit(limit + 1))]
-        last = found[limit - 1] if len(found) > limit else None
-        return found[:limit], (last.created_at, last.id) if last else None
+            return [_job(row) for row in connection.execute(cut(query, job, how))]
+
+    def last_change(self) -> int:
+        """The number of the newest change of a state; 0 when there was none."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.max(job_change.c.number))).scalar() or 0
+
+    def changes(self, after: int, limit: int) -> list[Changed]:
+        """The changes of states that came after the one of this number, oldest first."""
+        columns = [job_change.c[name].label(f"to_{name}") for name in ("number", *Change._fields)]
+        query = select(*columns, job).join(job, job.c.id == job_change.c.job_id).where(job_change.c.number > after)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(job_change.c.number).limit(limit))
+            return [
+                Changed(row.to_number, Change(row.to_state, row.to_at, row.to_attempt, row.to_cause), _job(row))
+                for row in rows
+            ]
 
     def find(self, reference: str) -> Job:
         """The one job that `reference` means: an id or its beginning, or that of a thing by its name or id.
@@ -281,7 +303,7 @@ def _change(made: Job) -> dict[str, Any]:
     }
 
 
-def _job(row: Row[Any]) -> Job:
+def _job(row: Row[*tuple[Any, ...]]) -> Job:
     fields = {name: row._mapping[name] for name in Job._fields}
     assert fields["state"] in get_args(State), fields
     return Job(**fields | {"held": tuple(fields["held"])})

@@ -15,7 +15,9 @@ from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store import engines, schema
 from vizsla.store.accounts import Accounts
+from vizsla.store.answers import Answers
 from vizsla.store.jobs import Jobs, Kind
+from vizsla.store.pages import Cut, cut
 from vizsla.store.tables import entry, link
 
 MAX_NAME = 100
@@ -52,6 +54,7 @@ class Store:
         self._writer = self.engine.execution_options(writes=True)
         self.jobs = Jobs(self.engine, self._writer)
         self.accounts = Accounts(self.engine, self._writer)
+        self.answers = Answers(self.engine, self._writer)
         name = str(where) if isinstance(where, Path) else engines.shown(where.url)
         try:
             if isinstance(where, Path):
@@ -204,6 +207,26 @@ class Store:
         query = select(entry).where(entry.c.kind == kind).order_by(entry.c.created_at, entry.c.id)
         with self.engine.connect() as connection:
             return [_entry(row) for row in connection.execute(query)]
+
+    def page(
+        self, kind: Kind, how: Cut, *, owner: str | None = None, name: str | None = None, parents: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Some of the things of a kind.
+
+        Args:
+            owner: only what belongs to that one.
+            name: only what has this in its name, in whatever case.
+            parents: only what was made from the things of these ids.
+        """
+        query = select(entry).where(entry.c.kind == kind)
+        if owner is not None:
+            query = query.where(entry.c.owner == owner)
+        if name is not None:
+            query = query.where(entry.c.name.icontains(name, autoescape=True))
+        for parent in parents:
+            query = query.where(entry.c.id.in_(select(link.c.child_id).where(link.c.parent_id == parent)))
+        with self.engine.connect() as connection:
+            return [_entry(row) for row in connection.execute(cut(query, entry, how))]
 
     def children(self, id: str) -> list[Entry]:
         """The things that were made from `id`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,9 @@ from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
-from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, networks, predictions, runs
+from vizsla.web.kept import Kept
+from vizsla.web.live import Live
+from vizsla.web.routes import accounts, datasets, evaluations, jobs, live, machine, models, networks, predictions, runs
 from vizsla.web.routes import uploads as upload_routes
 
 # A turn takes a moment; one that waits for a database that is busy, longer.
@@ -36,6 +38,7 @@ def create_app(
     allowed: Sequence[Path] = (),
     proxied: bool = False,
     max_upload_bytes: int = uploads.MAX_BYTES,
+    closing: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
 
@@ -44,6 +47,7 @@ def create_app(
         allowed: folders below which a request may name files to read.
         proxied: the word of a proxy is taken on where requests come from.
         max_upload_bytes: of one upload.
+        closing: whether the server is to end: answers that go on for long end then.
     """
     app = FastAPI(
         title="Vizsla",
@@ -64,13 +68,17 @@ def create_app(
     app.state.has_accounts = False
     app.state.pool = Pool()
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
+    app.state.kept = Kept()
+    app.state.live = Live(ws)
+    app.state.closing = closing
+    ws.store.answers.give_up_all()  # nobody else answers on this workspace
     problems.install(app)
     app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
     app.add_middleware(Bounded)
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
-    for noun in (datasets, runs, evaluations, models, predictions, jobs, networks, machine, upload_routes):
+    for noun in (datasets, runs, evaluations, models, predictions, jobs, networks, machine, upload_routes, live):
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)
@@ -103,7 +111,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.turned_at = time.monotonic()
     thread.start()
     try:
-        yield
+        async with app.state.live.reading():
+            yield
     finally:
         wanted.clear()
         app.state.pool.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from http import HTTPStatus
+from importlib import resources
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from vizsla.api.uploads import WrongOffset
 from vizsla.errors import NotSignedIn, TooMany, VizslaError
@@ -33,6 +36,7 @@ STATUS = {
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "precondition-failed": HTTPStatus.PRECONDITION_FAILED,
     "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
     "busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "worker-died": HTTPStatus.SERVICE_UNAVAILABLE,
@@ -89,8 +93,17 @@ def describe(app: FastAPI) -> dict[str, Any]:
                     operation["responses"][status]["content"] = {
                         MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
                     }
+        for name, example in _examples().items():
+            found["components"]["schemas"][name]["examples"] = [example]
         app.openapi_schema = found
     return app.openapi_schema
+
+
+def _examples() -> dict[str, Any]:
+    """What requests and answers look like, by the name of their schema."""
+    text = resources.files("vizsla.web").joinpath("examples.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def install(app: FastAPI) -> None:
@@ -152,7 +165,16 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
     response = answer(error.status_code, kind, str(error.detail))
     response.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_methods(request))
     return response
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that are allowed on the path: each is a route of its own."""
+    paths = request.app.openapi()["paths"]
+    same = (methods for path, methods in paths.items() if compile_path(path)[0].match(request.url.path))
+    return sorted({method.upper() for methods in same for method in methods} or {"GET"})
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

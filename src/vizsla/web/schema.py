@@ -13,7 +13,7 @@ from vizsla.api.runs import RunStatus
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.jobs.spec import JobSpec
 from vizsla.store import jobs
-from vizsla.store.queries import Entry
+from vizsla.store.queries import MAX_NAME
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import Run, State
 from vizsla.web import auth
@@ -122,10 +122,70 @@ class RunAnswer(Answer):
         return cls(run=status.run, progress=progress, folder=str(status.folder))
 
 
+SeriesName = Literal[
+    "loss",
+    "learning_rate",
+    "pictures_per_s",
+    "data_wait",
+    "memory_mb",
+    "device_use",
+    "device_memory_mb",
+    "device_temperature_c",
+    "device_power_w",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+]
+
+
+class SeriesAnswer(Answer):
+    """A curve: as many steps as values."""
+
+    name: SeriesName
+    step: list[int]
+    epoch: list[float | None]
+    elapsed_s: list[float | None] = Field(description="time spent training, without pauses")
+    value: list[float]
+    num_points: int = Field(description="before some of them were chosen")
+
+
+class CurvesAnswer(Answer):
+    """The curves of a run, as far as it has come."""
+
+    series: list[SeriesAnswer]
+    next: str = Field(description="give it as `since` to get what is added later")
+    undone_after: int | None = Field(description="points of later steps that were told before are undone")
+
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MAX_NAME,
+        pattern=r"^[^\s\x00-\x1f\x7f/\\-]([^\x00-\x1f\x7f/\\]*[^\s\x00-\x1f\x7f/\\])?$",
+        description="1 to 100 printable characters without a slash, and without a dash or a space at the beginning",
+        examples=["dogs-2"],
+    ),
+]
+Checkpoint = Annotated[
+    str, Field(pattern="^(best|last|[0-9]{1,15})$", description="best, last or a step", examples=["best"])
+]
+Device = Annotated[
+    str | None,
+    Field(
+        pattern=r"^(auto|cpu|cuda(:[0-9]{1,4}(,[0-9]{1,4}){0,255})?)$",
+        description="auto, cpu, cuda, cuda:N or cuda:N,M; null: as before",
+        examples=["cuda:0"],
+    ),
+]
+
+
 class NewName(Body):
     """Another name for a thing."""
 
-    name: str
+    name: Name
 
 
 class Queued(Body):
@@ -135,77 +195,13 @@ class Queued(Body):
 
 
 Ws = Annotated[Workspace, Depends(auth.workspace)]
-# Each is read from its folder.
-LOOKED_AT = 500
 Limit = Annotated[int, Query(ge=1, le=200, description="Things to answer at most.")]
-After = Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")]
 RowAfter = Annotated[str, Query(description="The `next` of the page before.", pattern="^[0-9]{1,15}$")]
-Order = Annotated[Literal["oldest", "newest"], Query(description="What comes first.")]
 
 
 PNG: dict[int | str, dict[str, Any]] = {200: {"description": "A picture.", "content": {"image/png": {}}}}
 STRICT = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"}
 """for pages with names out of files in them: nothing runs, and nothing is fetched"""
-
-
-def finished(
-    ws: Workspace,
-    kind: jobs.Kind,
-    get: Callable[[Workspace, str], Read | None],
-    *,
-    limit: int,
-    after: str | None,
-    order: Literal["oldest", "newest"],
-) -> Page[Read]:
-    """Some of the finished things of a kind: those that `get` gives after the place `after`.
-
-    Looks at no more than `LOOKED_AT` things, so a page may hold few, or none, and there is more nevertheless.
-
-    Args:
-        get: from an id; None for one that is to be left out.
-
-    Raises:
-        InvalidInput: `after` is not a place.
-    """
-    place = place_of(after)
-    newest = order == "newest"
-    ordered = sorted(ws.store.all(kind), key=_key, reverse=newest)
-    if place is not None:
-        ordered = [entry for entry in ordered if (_key(entry) < place if newest else _key(entry) > place)]
-    found: list[Read] = []
-    for number, entry in enumerate(ordered, 1):
-        try:
-            item = get(ws, entry.id) if ws.is_finished(kind, entry.id) else None
-        except VizslaError:  # damaged, or deleted at this moment
-            item = None
-        if item is not None:
-            found.append(item)
-        if number < len(ordered) and (len(found) == limit or number == LOOKED_AT):
-            return Page(items=found, next=cursor(_key(entry)))
-    return Page(items=found, next=None)
-
-
-def _key(entry: Entry) -> tuple[str, str]:
-    return entry.created_at, entry.id
-
-
-def cursor(place: tuple[str, str]) -> str:
-    """A place in a list, by the time and the id of the last thing before it, as the `next` of an answer."""
-    return ",".join(place)
-
-
-def place_of(after: str | None) -> tuple[str, str] | None:
-    """The inverse of `cursor`.
-
-    Raises:
-        InvalidInput: this is no place.
-    """
-    if after is None:
-        return None
-    at, comma, id = after.partition(",")
-    if not comma:
-        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
-    return at, id
 
 
 def queued(job: jobs.Job, response: Response) -> JobAnswer:

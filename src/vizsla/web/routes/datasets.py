@@ -10,42 +10,44 @@ from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import DatasetSpec, upload_id
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page
+from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     PNG,
-    After,
     Answer,
     EntryAnswer,
     JobAnswer,
     Limit,
-    Order,
+    Name,
     Page,
     Queued,
     RowAfter,
     Ws,
     exact,
-    finished,
     queued,
     read,
 )
+from vizsla.web.tags import tagged, unchanged
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Once)
 
 
 class NewDataset(Queued):
     """A dataset to build."""
 
-    name: str
+    name: Name
     spec: DatasetSpec
 
 
-@router.get("")
-def list_datasets(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Dataset]:
+@router.get("", response_model=Page[Dataset])
+def list_datasets(ws: Ws, kept: Known, wanted: Annotated[Listing, Query()]) -> Response:
     """The datasets that are built."""
-    return finished(ws, "dataset", datasets.get, limit=limit, after=after, order=order)
+    return page(ws, kept, "dataset", wanted)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
     """Put the building of a dataset into the queue, from folders or archives that the server may read, or from uploads.
 
@@ -100,13 +102,15 @@ def get_picture(ws: Ws, reference: str, index: Annotated[int, Path(ge=0, lt=2**5
     return Response(datasets.picture(ws, id, index), media_type="image/png")
 
 
-@router.get("/{reference}")
-def get_dataset(ws: Ws, reference: str) -> Dataset:
+@router.get("/{reference}", response_model=Dataset)
+def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A dataset: its classes, splits, and what was rejected."""
-    return read(ws, "dataset", reference, datasets.get)
+    return tagged(request, kept.require(ws, "dataset", exact(ws, reference, "dataset")).body)
 
 
 @router.delete("/{reference}")
-def delete_dataset(ws: Ws, reference: str) -> EntryAnswer:
+def delete_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete a dataset; refused while runs were made from it."""
-    return EntryAnswer.model_validate(datasets.delete(ws, exact(ws, reference, "dataset")))
+    id = exact(ws, reference, "dataset")
+    with unchanged(request, lambda: kept.require(ws, "dataset", id).body):
+        return EntryAnswer.model_validate(datasets.delete(ws, id))

@@ -4,48 +4,63 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page, parent_id
+from vizsla.web.once import KEYED, Once
 from vizsla.web.schema import (
     STRICT,
-    After,
+    Checkpoint,
     EntryAnswer,
     JobAnswer,
     Limit,
-    Order,
+    Name,
     Page,
     Queued,
     RowAfter,
     Ws,
     exact,
-    finished,
     queued,
     read,
 )
+from vizsla.web.tags import tagged, unchanged
 
-router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=Once)
 
 
 class NewEvaluation(Queued):
     """A run or a model to evaluate."""
 
-    subject: str = Field(description="id or name of a run or a model")
+    subject: str = Field(description="id or name of a run or a model", examples=["dogs-1"])
     split: Literal["train", "val", "test"] = "test"
-    checkpoint: str = Field("best", description="of a run: best, last or a step")
-    name: str | None = None
+    checkpoint: Checkpoint = "best"
+    name: Name | None = None
 
 
-@router.get("")
-def list_evaluations(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Report]:
+class EvaluationListing(Listing):
+    """Which evaluations are wanted."""
+
+    subject: str | None = Field(None, description="Only of the run or model of this id or name.")
+    dataset: str | None = Field(None, description="Only on the dataset of this id or name.")
+    split: Literal["train", "val", "test"] | None = Field(None, description="Only on this split.")
+
+
+@router.get("", response_model=Page[Report])
+def list_evaluations(ws: Ws, kept: Known, wanted: Annotated[EvaluationListing, Query()]) -> Response:
     """The reports of evaluations."""
-    return finished(ws, "evaluation", evaluations.get, limit=limit, after=after, order=order)
+    parents = [
+        parent_id(ws, "subject", wanted.subject, "run", "model"),
+        parent_id(ws, "dataset", wanted.dataset, "dataset"),
+    ]
+    return page(ws, kept, "evaluation", wanted, parents=parents, split=wanted.split)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAnswer:
     """Put an evaluation into the queue."""
     return queued(
@@ -100,13 +115,15 @@ def get_page(ws: Ws, reference: str) -> HTMLResponse:
     return HTMLResponse(evaluations.page(ws, id), headers=STRICT)
 
 
-@router.get("/{reference}")
-def get_evaluation(ws: Ws, reference: str) -> Report:
+@router.get("/{reference}", response_model=Report)
+def get_evaluation(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """The report of an evaluation."""
-    return read(ws, "evaluation", reference, evaluations.get)
+    return tagged(request, kept.require(ws, "evaluation", exact(ws, reference, "evaluation")).body)
 
 
 @router.delete("/{reference}")
-def delete_evaluation(ws: Ws, reference: str) -> EntryAnswer:
+def delete_evaluation(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete an evaluation."""
-    return EntryAnswer.model_validate(evaluations.delete(ws, exact(ws, reference, "evaluation")))
+    id = exact(ws, reference, "evaluation")
+    with unchanged(request, lambda: kept.require(ws, "evaluation", id).body):
+        return EntryAnswer.model_validate(evaluations.delete(ws, id))

@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from vizsla.api import jobs
 from vizsla.machine.usage import Sample
-from vizsla.store.jobs import State
-from vizsla.web.schema import After, JobAnswer, JobHistory, Limit, Order, Page, Ws, cursor, place_of
+from vizsla.store.jobs import Kind, State
+from vizsla.web.lists import Part
+from vizsla.web.schema import JobAnswer, JobHistory, Page, Ws
+from vizsla.web.tags import tagged
+from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
+class JobListing(Part):
+    """Which jobs are wanted."""
+
+    sort: Literal["created", "changed", "name"] = Field("created", description="What the order goes by.")
+    state: State | None = Field(None, description="Only those in this state.")
+    kind: Kind | None = Field(None, description="Only those that make this kind of thing.")
+    thing: str | None = Field(None, max_length=100, description="Only those on the thing of this id.")
+
+
 @router.get("")
-def list_jobs(
-    ws: Ws,
-    limit: Limit = 50,
-    after: After = None,
-    order: Order = "newest",
-    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
-) -> Page[JobAnswer]:
+def list_jobs(ws: Ws, wanted: Annotated[JobListing, Query()]) -> Page[JobAnswer]:
     """Every job that there ever was."""
-    place = place_of(after)
-    found, following = ws.store.jobs.page(limit=limit, after=place, newest=order == "newest", state=state)
-    return Page(items=[JobAnswer.model_validate(job) for job in found], next=cursor(following) if following else None)
+    same = {name: getattr(wanted, name) for name in ("owner", "state", "kind", "thing")}
+    found = ws.store.jobs.page(wanted.cut(wanted.limit + 1, wanted.place), name=wanted.name, **same)
+    shown = found[: wanted.limit]
+    following = wanted.cursor(shown[-1]) if len(found) > len(shown) else None
+    return Page(items=[JobAnswer.model_validate(job) for job in shown], next=following)
 
 
-@router.get("/{id}")
-def get_job(ws: Ws, id: str) -> JobHistory:
+@router.get("/{id}", response_model=JobHistory)
+def get_job(ws: Ws, id: str, request: Request) -> Response:
     """A job with every state that it was in."""
     job = ws.store.jobs.get(id)
     history = [change._asdict() for change in ws.store.jobs.history(job.id)]
-    return JobHistory.model_validate(job._asdict() | {"history": history})
+    answer = JobHistory.model_validate(job._asdict() | {"history": history})
+    return tagged(request, answer.model_dump_json().encode())
+
+
+@router.get("/{id}/log", responses=LOG_ANSWERS, response_class=Response)
+async def get_job_log(ws: Ws, id: str, request: Request, wanted: Annotated[LogQuery, Query()]) -> Response:
+    """What the worker of a job printed, as lines of JSON."""
+
+    def find() -> Thing:
+        job = ws.store.jobs.get(id)
+        return Thing(job.kind, job.thing)
+
+    return await logged(ws, find, request, wanted)
 
 
 @router.get("/{id}/usage")

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from vizsla.api import models
 from vizsla.models.card import Card
 from vizsla.web import pictures
-from vizsla.web.schema import (
-    After,
-    EntryAnswer,
-    JobAnswer,
-    Limit,
-    Order,
-    Page,
-    Queued,
-    Ws,
-    exact,
-    finished,
-    queued,
-    read,
-)
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page, parent_id
+from vizsla.web.once import KEYED, Once
+from vizsla.web.schema import Checkpoint, EntryAnswer, JobAnswer, Name, Page, Queued, Ws, exact, queued, read
+from vizsla.web.tags import tagged, unchanged
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=Once)
 
 
 class NewModel(Queued):
     """A checkpoint to make a model of."""
 
-    run: str = Field(description="id or name of a run")
-    checkpoint: str = Field("best", description="best, last or a step")
-    name: str | None = None
+    run: str = Field(description="id or name of a run", examples=["dogs-1"])
+    checkpoint: Checkpoint = "best"
+    name: Name | None = None
 
 
-@router.get("")
-def list_models(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Card]:
+class ModelListing(Listing):
+    """Which models are wanted."""
+
+    run: str | None = Field(None, description="Only of the run of this id or name.")
+    network: str | None = Field(None, description="Only with this network.")
+
+
+@router.get("", response_model=Page[Card])
+def list_models(ws: Ws, kept: Known, wanted: Annotated[ModelListing, Query()]) -> Response:
     """The cards of models."""
-    return finished(ws, "model", models.get, limit=limit, after=after, order=order)
+    parents = [parent_id(ws, "run", wanted.run, "run")]
+    return page(ws, kept, "model", wanted, parents=parents, network=wanted.network)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
     """Put the export of a run's checkpoint into the queue."""
     return queued(
@@ -50,10 +51,10 @@ def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
     )
 
 
-@router.get("/{reference}")
-def get_model(ws: Ws, reference: str) -> Card:
+@router.get("/{reference}", response_model=Card)
+def get_model(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """The card of a model: figures, lineage, licence of its weights."""
-    return read(ws, "model", reference, models.get)
+    return tagged(request, kept.require(ws, "model", exact(ws, reference, "model")).body)
 
 
 @router.post("/{reference}/predict", openapi_extra={"requestBody": pictures.BODY})
@@ -64,6 +65,8 @@ async def predict(ws: Ws, reference: str, request: Request, top: pictures.Top = 
 
 
 @router.delete("/{reference}")
-def delete_model(ws: Ws, reference: str) -> EntryAnswer:
+def delete_model(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete a model; refused while evaluations or predictions were made from it."""
-    return EntryAnswer.model_validate(models.delete(ws, exact(ws, reference, "model")))
+    id = exact(ws, reference, "model")
+    with unchanged(request, lambda: kept.require(ws, "model", id).body):
+        return EntryAnswer.model_validate(models.delete(ws, id))

@@ -10,23 +10,14 @@ from pydantic import Field
 
 from vizsla.api import predictions
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page, parent_id
+from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
-from vizsla.web.schema import (
-    After,
-    EntryAnswer,
-    JobAnswer,
-    Limit,
-    Order,
-    Page,
-    Queued,
-    Ws,
-    exact,
-    finished,
-    queued,
-    read,
-)
+from vizsla.web.schema import EntryAnswer, JobAnswer, Limit, Name, Page, Queued, Ws, exact, queued, read
+from vizsla.web.tags import tagged, unchanged
 
-router = APIRouter(prefix="/predictions", tags=["predictions"])
+router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=Once)
 
 
 class NewPrediction(Queued):
@@ -36,16 +27,22 @@ class NewPrediction(Queued):
     source: Path = Field(description="a folder, searched to the bottom, or a text file with a path in each line")
     base: Path | None = Field(None, description="to which the paths of a list are relative; default: its own folder")
     top: int = Field(5, ge=1, le=MAX_TOP, description="how many classes to name for each picture")
-    name: str | None = None
+    name: Name | None = None
 
 
-@router.get("")
-def list_predictions(ws: Ws, limit: Limit = 50, after: After = None, order: Order = "newest") -> Page[Prediction]:
+class PredictionListing(Listing):
+    """Which part of the list of predictions is wanted."""
+
+    model: str | None = Field(None, description="Only of this model, by its id or name.")
+
+
+@router.get("", response_model=Page[Prediction])
+def list_predictions(ws: Ws, kept: Known, wanted: Annotated[PredictionListing, Query()]) -> Response:
     """What came out of predictions."""
-    return finished(ws, "prediction", predictions.get, limit=limit, after=after, order=order)
+    return page(ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_prediction(ws: Ws, body: NewPrediction, request: Request, response: Response) -> JobAnswer:
     """Put a prediction into the queue, of pictures that the server may read."""
     model = exact(ws, body.model, "model")
@@ -58,10 +55,10 @@ def create_prediction(ws: Ws, body: NewPrediction, request: Request, response: R
     )
 
 
-@router.get("/{reference}")
-def get_prediction(ws: Ws, reference: str) -> Prediction:
+@router.get("/{reference}", response_model=Prediction)
+def get_prediction(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """What came out of a prediction: how many pictures of each class, and what could not be looked at."""
-    return read(ws, "prediction", reference, predictions.get)
+    return tagged(request, kept.require(ws, "prediction", exact(ws, reference, "prediction")).body)
 
 
 @router.get("/{reference}/rows")
@@ -81,6 +78,8 @@ def get_rows(
 
 
 @router.delete("/{reference}")
-def delete_prediction(ws: Ws, reference: str) -> EntryAnswer:
+def delete_prediction(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete a prediction; the pictures stay."""
-    return EntryAnswer.model_validate(predictions.delete(ws, exact(ws, reference, "prediction")))
+    id = exact(ws, reference, "prediction")
+    with unchanged(request, lambda: kept.require(ws, "prediction", id).body):
+        return EntryAnswer.model_validate(predictions.delete(ws, id))

@@ -11,53 +11,58 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, work
-from vizsla.api import datasets, models, runs
+from vizsla.api import datasets, history, models, runs
 from vizsla.errors import Busy, InvalidInput
-from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import pictures
+from vizsla.web.kept import Known
+from vizsla.web.lists import Listing, page, parent_id
+from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
-    After,
     Body,
+    CurvesAnswer,
+    Device,
     EntryAnswer,
     JobAnswer,
-    Limit,
+    Name,
     NewName,
-    Order,
     Page,
     Queued,
     RunAnswer,
+    SeriesName,
     Ws,
     exact,
-    finished,
     queued,
     read,
 )
+from vizsla.web.tags import tagged, unchanged
+from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
 PAGE_BYTES = 1_000_000
 PREVIEW_S, FIND_RATE_S = 180.0, 300
 _finding = threading.Lock()
+PLACE = "^[0-9]{1,15}$"
 
 
 class NewRun(Queued):
     """A training to begin."""
 
-    dataset: str = Field(description="id or name of a dataset, which may still be in the making")
+    dataset: str = Field(description="id or name of a dataset, which may still be in the making", examples=["dogs"])
     spec: TrainingSpec = TrainingSpec()
-    name: str | None = None
+    name: Name | None = None
 
 
 class Resumed(Queued):
     """A training to go on with."""
 
-    device: str | None = None
+    device: Device = None
 
 
 class Extended(Resumed):
@@ -70,7 +75,7 @@ class Cloned(Queued):
     """A training to begin anew."""
 
     spec: TrainingSpec | None = None
-    name: str | None = None
+    name: Name | None = None
 
 
 class PreviewAsked(Body):
@@ -101,24 +106,32 @@ class Events(Page[dict[str, Any]]):
     """Some of what happened in a run."""
 
 
-@router.get("")
-def list_runs(
-    ws: Ws,
-    limit: Limit = 50,
-    after: After = None,
-    order: Order = "newest",
-    state: Annotated[State | None, Query(description="Only those in this state.")] = None,
-) -> Page[RunAnswer]:
+class RunListing(Listing):
+    """Which runs are wanted."""
+
+    state: State | None = Field(None, description="Only those in this state.")
+    dataset: str | None = Field(None, description="Only those on the dataset of this id or name.")
+    network: str | None = Field(None, description="Only those of this network.")
+
+
+class HistoryQuery(BaseModel):
+    """Which part of a run's curves is wanted."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    points: int = Field(500, ge=history.MIN_POINTS, le=history.MAX_POINTS, description="Points of a curve at most.")
+    since: str = Field("0", pattern=PLACE, description="The `next` of the answer before.")
+    series: list[SeriesName] = Field([], description="The curves wanted; may be given more than once. Default: all.")
+
+
+@router.get("", response_model=Page[RunAnswer])
+def list_runs(ws: Ws, kept: Known, wanted: Annotated[RunListing, Query()]) -> Response:
     """The runs that have begun."""
-
-    def begun(ws: Workspace, id: str) -> RunAnswer | None:
-        found = RunAnswer.of(runs.get(ws, id))
-        return found if state in (None, found.progress.state) else None
-
-    return finished(ws, "run", begun, limit=limit, after=after, order=order)
+    parents = [parent_id(ws, "dataset", wanted.dataset, "dataset")]
+    return page(ws, kept, "run", wanted, parents=parents, state=wanted.state, network=wanted.network)
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, dependencies=KEYED)
 def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> JobAnswer:
     """Put a training into the queue."""
     spec, dataset = _allowed(request, body.spec), exact(ws, body.dataset, "dataset")
@@ -180,17 +193,32 @@ def list_checkpoints(ws: Ws, reference: str) -> list[CheckpointAnswer]:
     ]
 
 
-@router.get("/{reference}")
-def get_run(ws: Ws, reference: str) -> RunAnswer:
+@router.get("/{reference}", response_model=RunAnswer)
+def get_run(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A run, and how far it has come."""
-    return RunAnswer.of(read(ws, "run", reference, runs.get))
+    return tagged(request, kept.require(ws, "run", exact(ws, reference, "run")).body)
+
+
+@router.get("/{reference}/history", response_model=CurvesAnswer)
+def get_history(ws: Ws, reference: str, wanted: Annotated[HistoryQuery, Query()]) -> Response:
+    """The curves of a run, each of at most `points` points that show its shape (LTTB). With `since` only what has been
+    added: where `undone_after` is not null, forget first the points of later steps that you have."""
+    id = exact(ws, reference, "run")
+    curves = history.get(ws, id, points=wanted.points, since=int(wanted.since), series=wanted.series)
+    return Response(curves.json, media_type="application/json")
+
+
+@router.get("/{reference}/log", responses=LOG_ANSWERS, response_class=Response)
+async def get_run_log(ws: Ws, reference: str, request: Request, wanted: Annotated[LogQuery, Query()]) -> Response:
+    """What the worker of a run printed, as lines of JSON."""
+    return await logged(ws, lambda: Thing("run", exact(ws, reference, "run")), request, wanted)
 
 
 @router.get("/{reference}/events")
 def get_events(
     ws: Ws,
     reference: str,
-    after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
+    after: Annotated[str, Query(description="The `next` of the answer before.", pattern=PLACE)] = "0",
 ) -> Events:
     """What happened in a run since `after`, a megabyte at a time. There is always a `next`, also at the end of the
     events: what happens later is found from there."""
@@ -207,21 +235,21 @@ def stop_run(ws: Ws, reference: str) -> EntryAnswer:
     return EntryAnswer.model_validate(runs.stop(ws, exact(ws, reference, "run")))
 
 
-@router.post("/{reference}/resume", status_code=202)
+@router.post("/{reference}/resume", status_code=202, dependencies=KEYED)
 def resume_run(ws: Ws, reference: str, response: Response, body: Resumed | None = None) -> JobAnswer:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint."""
     body = body or Resumed()
     return queued(runs.submit_resume(ws, exact(ws, reference, "run"), device=body.device, job=body.job), response)
 
 
-@router.post("/{reference}/extend", status_code=202)
+@router.post("/{reference}/extend", status_code=202, dependencies=KEYED)
 def extend_run(ws: Ws, reference: str, body: Extended, response: Response) -> JobAnswer:
     """Train a run that has ended for more epochs."""
     id = exact(ws, reference, "run")
     return queued(runs.submit_extend(ws, id, body.epochs, device=body.device, job=body.job), response)
 
 
-@router.post("/{reference}/clone", status_code=202)
+@router.post("/{reference}/clone", status_code=202, dependencies=KEYED)
 def clone_run(ws: Ws, reference: str, request: Request, response: Response, body: Cloned | None = None) -> JobAnswer:
     """Train anew on the dataset of a run, with its settings or others."""
     body = body or Cloned()
@@ -243,16 +271,21 @@ async def predict(
     return await pictures.classify(request, ws, card, top)
 
 
-@router.patch("/{reference}")
-def rename_run(ws: Ws, reference: str, body: NewName) -> RunAnswer:
+@router.patch("/{reference}", response_model=RunAnswer)
+def rename_run(ws: Ws, kept: Known, reference: str, body: NewName, request: Request) -> Response:
     """Give a run another name."""
-    return RunAnswer.of(runs.rename(ws, exact(ws, reference, "run"), body.name))
+    id = exact(ws, reference, "run")
+    with unchanged(request, lambda: kept.require(ws, "run", id).body):
+        runs.rename(ws, id, body.name)
+    return tagged(request, kept.require(ws, "run", id).body)
 
 
 @router.delete("/{reference}")
-def delete_run(ws: Ws, reference: str) -> EntryAnswer:
+def delete_run(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
     """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
-    return EntryAnswer.model_validate(runs.delete(ws, exact(ws, reference, "run")))
+    id = exact(ws, reference, "run")
+    with unchanged(request, lambda: kept.require(ws, "run", id).body):
+        return EntryAnswer.model_validate(runs.delete(ws, id))
 
 
 def _allowed(request: Request, spec: TrainingSpec) -> TrainingSpec:

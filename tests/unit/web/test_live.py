@@ -1,0 +1,163 @@
+"""One reader for all who watch, and no memory for those who do not keep up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import WebSocketDisconnect
+from starlette.requests import HTTPConnection
+
+import vizsla
+from vizsla import events
+from vizsla.store.workspace import Workspace
+from vizsla.web import live
+from vizsla.web.live import Live
+from vizsla.web.routes import live as route
+from vizsla.web.routes.live import Client
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    with vizsla.open(tmp_path / "workspace") as opened:
+        yield opened
+
+
+class Socket(HTTPConnection):
+    """A client: what it says, and what it is told, as long as it takes it."""
+
+    def __init__(self, watching: Live, wishes: list[dict[str, Any]], *, takes: int = 10**9) -> None:
+        app = SimpleNamespace(state=SimpleNamespace(live=watching, has_accounts=False))
+        super().__init__(
+            {
+                "type": "websocket",
+                "scheme": "ws",
+                "server": ("127.0.0.1", 5000),
+                "path": "/api/v1/live",
+                "headers": [],
+                "app": app,
+            }
+        )
+        self.told: list[dict[str, Any]] = []
+        self.closed: tuple[int, str] | None = None
+        self.gone = asyncio.Event()
+        self._wishes = wishes
+        self._takes = takes
+
+    async def receive_text(self) -> str:
+        if self._wishes:
+            return json.dumps(self._wishes.pop(0))
+        await self.gone.wait()
+        raise WebSocketDisconnect(1001)
+
+    async def send_text(self, text: str) -> None:
+        if len(self.told) >= self._takes:
+            await asyncio.Event().wait()
+        self.told.append(json.loads(text))
+
+    async def close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+    def steps(self) -> list[int]:
+        return [event["step"] for one in self.told if one["is"] == "events" for event in one["items"]]
+
+
+def _run(ws: Workspace, name: str) -> Path:
+    folder = ws.folder("run", ws.store.add("run", name).id)
+    folder.mkdir()
+    return folder / "events.jsonl"
+
+
+async def _until(condition: Any) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_many_clients_have_one_reader(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    real = live.RunSource.after
+    monkeypatch.setattr(live.RunSource, "after", lambda self, place: (read.append(place), real(self, place))[1])
+    path = _run(ws, "watched")
+
+    async def main() -> None:
+        watching = Live(ws)
+        async with watching.reading():
+            wish = {"do": "watch", "what": "run", "id": "watched", "after": "0"}
+            sockets = [Socket(watching, [dict(wish)]) for _ in range(30)]
+            serving = [asyncio.create_task(Client(one, ws).serve()) for one in sockets]  # type: ignore[arg-type]
+            await _until(lambda: all(one.told for one in sockets))
+            assert watching.num_readers == 1
+            for step in range(5):
+                with events.EventLog(path) as log:
+                    log.write("step", step=step)
+                await _until(lambda step=step: all(one.steps() == list(range(step + 1)) for one in sockets))
+            for one in sockets:
+                one.gone.set()
+            await asyncio.gather(*serving)
+            assert watching.num_readers == 0
+
+    asyncio.run(main())
+    assert len(read) == len(set(read)) == 5, "each place was read once for all thirty"
+
+
+def test_one_who_does_not_keep_up_is_let_go_and_the_others_are_not_held_up(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route, "SLOW_S", 0.3)
+    monkeypatch.setattr(live, "PIECE_BYTES", 1000)
+    with events.EventLog(_run(ws, "long")) as log:
+        for step in range(2000):
+            log.write("step", step=step)
+
+    async def main() -> None:
+        watching = Live(ws)
+        async with watching.reading():
+            wish = {"do": "watch", "what": "run", "id": "long", "after": "0"}
+            slow, quick = Socket(watching, [dict(wish)], takes=5), Socket(watching, [dict(wish)])
+            serving = [asyncio.create_task(Client(one, ws).serve()) for one in (slow, quick)]  # type: ignore[arg-type]
+            await _until(lambda: slow.closed and len(quick.steps()) == 2000)
+            assert slow.closed == (1013, "too slow")
+            assert quick.steps() == list(range(2000))
+            quick.gone.set()
+            await asyncio.gather(*serving)
+            assert watching.num_readers == 0
+
+    asyncio.run(main())
+
+
+def test_who_may_not_watch_any_more_is_let_go(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "ADMITTED_FOR_S", 0.05)
+    from vizsla.api import accounts
+
+    accounts.create(ws, "ada", "correct horse battery", role="admin")
+
+    async def main() -> None:
+        watching = Live(ws)
+        socket = Socket(watching, [])
+        await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
+        assert socket.closed == (1008, "not-signed-in")
+
+    asyncio.run(main())
+
+
+def test_a_thing_that_cannot_be_read_is_told_and_left(ws: Workspace) -> None:
+    _run(ws, "damaged").write_text("{\n")
+
+    async def main() -> None:
+        watching = Live(ws)
+        async with watching.reading():
+            socket = Socket(watching, [{"do": "watch", "what": "run", "id": "damaged", "after": "0"}])
+            serving = asyncio.create_task(Client(socket, ws).serve())  # type: ignore[arg-type]
+            await _until(lambda: len(socket.told) == 2)
+            assert socket.told[1]["is"] == "problem"
+            assert watching.num_readers == 0
+            socket.gone.set()
+            await serving
+
+    asyncio.run(main())
