@@ -143,7 +143,7 @@ class PredictionAnswer(Answer):
     error: ErrorAnswer | None
 
 
-class ModelRef(Answer):
+class ModelAnswer(Answer):
     """The model that classified."""
 
     id: str
@@ -154,7 +154,7 @@ class ModelRef(Answer):
 class Predicted(Answer):
     """What a model sees in the pictures that were sent. How often it is right stands on the model's card."""
 
-    model: ModelRef
+    model: ModelAnswer
     predictions: list[PredictionAnswer]
     seconds: float = Field(description="from when the pictures were here")
 
@@ -170,7 +170,7 @@ async def classify(request: Request, ws: Workspace, card: Card, top: int) -> Pre
             found = [_prediction(picture, next(answers) if picture in fitting else _TOO_LARGE) for picture in pictures]
             seconds = time.perf_counter() - began
     counted.add(seconds, rejected=sum(one.error is not None for one in found), pictures=len(found))
-    model = ModelRef(id=card.id, name=card.name, checkpoint=card.run.checkpoint)
+    model = ModelAnswer(id=card.id, name=card.name, checkpoint=card.run.checkpoint)
     return Predicted(model=model, predictions=found, seconds=round(seconds, 4))
 
 

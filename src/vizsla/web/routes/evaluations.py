@@ -76,7 +76,7 @@ def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAns
     )
 
 
-class PredictionAnswer(BaseModel):
+class JudgedAnswer(BaseModel):
     """What was answered for a picture; `index` is its number in the dataset."""
 
     index: int
@@ -98,13 +98,13 @@ def list_predictions(
     wrong: Annotated[bool, Query(description="Only those that were taken for another class.")] = False,
     limit: Limit = 50,
     after: RowAfter = "0",
-) -> Page[PredictionAnswer]:
+) -> Page[JudgedAnswer]:
     """What was answered for each picture."""
     id = read(ws, "evaluation", reference, evaluations.get).id
     found = evaluations.predictions(
         ws, id, label=label, predicted=predicted, wrong=wrong, after=int(after), limit=limit
     )
-    items = [PredictionAnswer.model_validate(row) for row in found.rows]
+    items = [JudgedAnswer.model_validate(row) for row in found.rows]
     return Page(items=items, next=None if found.next is None else str(found.next))
 
 

@@ -57,7 +57,7 @@ class UploadAnswer(Answer):
     expires_at: float = Field(description="when it is removed unless more of it comes, in seconds since 1970")
 
 
-class PictureAnswer(Answer):
+class UploadedAnswer(Answer):
     """A picture that came into a folder."""
 
     path: str
@@ -114,10 +114,10 @@ def list_pictures(
     ws: Ws,
     id: str,
     after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
-) -> Page[PictureAnswer]:
+) -> Page[UploadedAnswer]:
     """The pictures that came into a folder, in that order; one that came twice is named twice."""
     lines, place = uploads.pictures(ws, id, int(after))
-    items = [PictureAnswer(path=line["path"], bytes=line["bytes"], sha256=line["sha256"]) for line in lines]
+    items = [UploadedAnswer(path=line["path"], bytes=line["bytes"], sha256=line["sha256"]) for line in lines]
     return Page(items=items, next=str(place) if items else None)
 
 
