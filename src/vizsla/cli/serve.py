@@ -84,7 +84,7 @@ def serve(
             raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
     _check_certificate(reach)
     _check_proxies(reach)
-    with common.open() as ws:
+    with common.open_here(why="It is the server.") as ws:
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
         with _listen(host, port) as listening:

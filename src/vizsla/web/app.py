@@ -20,7 +20,7 @@ from vizsla.web import auth, metrics, problems
 from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
-from vizsla.web.routes import accounts, datasets, evaluations, jobs, machine, models, runs
+from vizsla.web.routes import accounts, datasets, evaluations, find, jobs, machine, models, queue, runs
 
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
@@ -56,7 +56,7 @@ def create_app(ws: Workspace, held: files.Lock, *, allowed: Sequence[Path] = (),
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
-    for noun in (datasets, runs, evaluations, models, jobs, machine):
+    for noun in (datasets, runs, evaluations, models, jobs, queue, find, machine):
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)

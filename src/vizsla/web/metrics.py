@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, Histogram, generate_latest
 
 from vizsla.jobs.devices import capacity
-from vizsla.store.jobs import LIVE, State
+from vizsla.store.rows import LIVE, State
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

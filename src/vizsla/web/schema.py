@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vizsla.api.runs import RunStatus
-from vizsla.errors import Conflict, InvalidInput, VizslaError
+from vizsla import events
+from vizsla.api.runs import PART_BYTES
+from vizsla.errors import InvalidInput, VizslaError
 from vizsla.jobs.spec import JobSpec
-from vizsla.store import jobs
-from vizsla.store.queries import Entry
+from vizsla.store import rows
+from vizsla.store.rows import Entry
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import Run, State
+from vizsla.training.run import Run, RunStatus, State
 from vizsla.web import auth
 
 Item = TypeVar("Item")
@@ -54,7 +56,7 @@ class EntryAnswer(Answer):
     """A thing that has a name."""
 
     id: str
-    kind: jobs.Kind
+    kind: rows.Kind
     name: str
     created_at: str
     owner: str
@@ -64,7 +66,7 @@ class JobAnswer(Answer):
     """A piece of work in the queue."""
 
     id: str
-    kind: jobs.Kind = Field(description="of the thing that it works on")
+    kind: rows.Kind = Field(description="of the thing that it works on")
     thing: str = Field(description="id of that thing")
     name: str
     owner: str
@@ -72,20 +74,20 @@ class JobAnswer(Answer):
     need: dict[str, Any]
     retries: int
     created_at: str
-    state: jobs.State
+    state: rows.State
     changed_at: str
     cause: str
     attempt: int
     held: tuple[str, ...]
     stop_asked: bool
-    failure: jobs.Failure | None
+    failure: rows.Failure | None
     error: dict[str, str] | None
 
 
 class ChangeAnswer(Answer):
     """A state that a job came into."""
 
-    state: jobs.State
+    state: rows.State
     at: str
     attempt: int
     cause: str
@@ -122,6 +124,10 @@ class RunAnswer(Answer):
         return cls(run=status.run, progress=progress, folder=str(status.folder))
 
 
+class Events(Page[dict[str, Any]]):
+    """Some of what happened."""
+
+
 class NewName(Body):
     """Another name for a thing."""
 
@@ -144,7 +150,7 @@ Order = Annotated[Literal["oldest", "newest"], Query(description="What comes fir
 
 def finished(
     ws: Workspace,
-    kind: jobs.Kind,
+    kind: rows.Kind,
     get: Callable[[Workspace, str], Read | None],
     *,
     limit: int,
@@ -202,18 +208,32 @@ def place_of(after: str | None) -> tuple[str, str] | None:
     return at, id
 
 
-def queued(job: jobs.Job, response: Response) -> JobAnswer:
+def queued(job: rows.Job, response: Response) -> JobAnswer:
     """The answer to a request whose work is in the queue now, which says where to ask how it goes."""
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobAnswer.model_validate(job)
 
 
-def exact(ws: Workspace, reference: str, *kinds: jobs.Kind) -> str:
+EventsAfter = Annotated[
+    str,
+    Query(description="The `next` of the answer before; `end`: only what is to come.", pattern="^([0-9]{1,15}|end)$"),
+]
+
+
+def some_events(path: Path, after: str) -> Events:
+    """Some events of a log, a megabyte at a time."""
+    if after == "end":
+        return Events(items=[], next=str(events.end(path)))
+    found = events.part(path, int(after), at_least=PART_BYTES)
+    return Events(items=found.events, next=str(found.next))
+
+
+def exact(ws: Workspace, reference: str, *kinds: rows.Kind) -> str:
     """The id of the thing of this id or name. The beginning of one, as at the command line, may soon mean another."""
     return ws.store.exact(reference, *kinds).id
 
 
-def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:
+def read(ws: Workspace, kind: rows.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:
     """A finished thing.
 
     Raises:
@@ -222,11 +242,6 @@ def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspac
         Damaged: its files cannot be read.
     """
     entry = ws.store.exact(reference, kind)
-    if not ws.is_finished(kind, entry.id):
-        job = ws.store.jobs.live_of(entry.id)
-        remedy = f"GET /api/v1/jobs/{job.id} says how it stands." if job else "Make it again."
-        what = "has not begun" if kind == "run" else "is not finished"
-        raise Conflict(f"The {kind} {entry.name!r} {what}.", remedy=remedy)
     try:
         return get(ws, entry.id)
     except InvalidInput as error:

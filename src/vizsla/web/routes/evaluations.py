@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, Response
 from pydantic import Field
 
@@ -31,7 +29,7 @@ class NewEvaluation(Queued):
     """A run or a model to evaluate."""
 
     subject: str = Field(description="id or name of a run or a model")
-    split: Literal["train", "val", "test"] = "test"
+    split: str = Field("test", max_length=100, json_schema_extra={"enum": ["train", "val", "test"]})
     checkpoint: str = Field("best", description="of a run: best, last or a step")
     name: str | None = None
 

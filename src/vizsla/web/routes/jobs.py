@@ -5,10 +5,33 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
+from vizsla import work
 from vizsla.api import jobs
-from vizsla.store.jobs import State
-from vizsla.web.schema import After, JobAnswer, JobHistory, Limit, Order, Page, Ws, cursor, place_of
+from vizsla.store.rows import State
+from vizsla.web.schema import (
+    After,
+    Body,
+    Events,
+    EventsAfter,
+    JobAnswer,
+    JobHistory,
+    Limit,
+    Order,
+    Page,
+    Ws,
+    cursor,
+    place_of,
+    some_events,
+)
+
+
+class Stopped(Body):
+    """How a job is to stop."""
+
+    at_once: bool = Field(False, description="end its worker now; of a run stays what its last checkpoint holds")
+
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -35,7 +58,16 @@ def get_job(ws: Ws, id: str) -> JobHistory:
     return JobHistory.model_validate(job._asdict() | {"history": history})
 
 
+@router.get("/{id}/events")
+def get_events(ws: Ws, id: str, after: EventsAfter = "0") -> Events:
+    """What happened in a job since `after`, as long as its events are kept: those of a run as long as the run, others
+    until it is done. There is always a `next`."""
+    job = ws.store.jobs.get(id)
+    return some_events(ws.folder(job.kind, job.thing) / work.EVENTS, after)
+
+
 @router.post("/{id}/stop", status_code=202)
-def stop_job(ws: Ws, id: str) -> JobAnswer:
+def stop_job(ws: Ws, id: str, body: Stopped | None = None) -> JobAnswer:
     """Ask a job to stop at its next safe point, or take it out of the queue."""
-    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.get(id).id))
+    at_once = body is not None and body.at_once
+    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.get(id).id, at_once=at_once))

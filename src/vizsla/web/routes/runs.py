@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from vizsla import events, work
+from vizsla import work
 from vizsla.api import runs
-from vizsla.errors import InvalidInput
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
@@ -17,6 +16,8 @@ from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     After,
     EntryAnswer,
+    Events,
+    EventsAfter,
     JobAnswer,
     Limit,
     NewName,
@@ -29,10 +30,10 @@ from vizsla.web.schema import (
     finished,
     queued,
     read,
+    some_events,
 )
 
 router = APIRouter(prefix="/runs", tags=["runs"])
-PAGE_BYTES = 1_000_000
 
 
 class NewRun(Queued):
@@ -52,7 +53,7 @@ class Resumed(Queued):
 class Extended(Resumed):
     """A training to make longer."""
 
-    epochs: int = Field(ge=1, le=100_000)
+    epochs: int = Field(description="1 or more")
 
 
 class Cloned(Queued):
@@ -60,10 +61,6 @@ class Cloned(Queued):
 
     spec: TrainingSpec | None = None
     name: str | None = None
-
-
-class Events(Page[dict[str, Any]]):
-    """Some of what happened in a run."""
 
 
 @router.get("")
@@ -97,18 +94,16 @@ def get_run(ws: Ws, reference: str) -> RunAnswer:
 
 
 @router.get("/{reference}/events")
-def get_events(
-    ws: Ws,
-    reference: str,
-    after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
-) -> Events:
+def get_events(ws: Ws, reference: str, after: EventsAfter = "0") -> Events:
     """What happened in a run since `after`, a megabyte at a time. There is always a `next`, also at the end of the
     events: what happens later is found from there."""
-    path = ws.folder("run", exact(ws, reference, "run")) / work.EVENTS
-    if not events.is_place(path, int(after)):
-        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
-    lines, offset = events.read(path, int(after), at_least=PAGE_BYTES)
-    return Events(items=lines, next=str(offset))
+    return some_events(ws.folder("run", exact(ws, reference, "run")) / work.EVENTS, after)
+
+
+@router.get("/{reference}/epochs")
+def get_epochs(ws: Ws, reference: str) -> list[dict[str, Any]]:
+    """What each epoch of a run came to."""
+    return runs.epochs(ws, exact(ws, reference, "run"))
 
 
 @router.post("/{reference}/stop", status_code=202)
