@@ -51,7 +51,7 @@ from vizsla.datasets.spec import DatasetSpec
 from vizsla.errors import DatabaseUnavailable, DiskFull, NotFound, VizslaError
 from vizsla.jobs import queue
 from vizsla.jobs.spec import JobSpec
-from vizsla.store.jobs import Job
+from vizsla.store.rows import Job
 from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace
 from vizsla.training.spec import TrainingSpec
 

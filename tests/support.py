@@ -48,9 +48,9 @@ class Cli:
 class Server:
     """`vizsla serve` in a process of its own."""
 
-    def __init__(self, root: Path, *options: object, verify: ssl.SSLContext | bool = True) -> None:
+    def __init__(self, root: Path, *options: object, port: int = 0, verify: ssl.SSLContext | bool = True) -> None:
         self.process = subprocess.Popen(
-            command("serve", "--port", 0, *options), env=environment(root), stderr=subprocess.PIPE, text=True
+            command("serve", "--port", port, *options), env=environment(root), stderr=subprocess.PIPE, text=True
         )
         assert self.process.stderr is not None
         said = ""
@@ -103,3 +103,14 @@ def _shape(label: str, random: np.random.Generator) -> Image.Image:
         case _:
             draw.rectangle(box, fill=colour)
     return image
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that vouches for itself, by Debian's openssl."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,IP:0.0.0.0,DNS:localhost"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return cert, key

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vizsla.client.server import Server
     from vizsla.datasets.spec import DatasetSpec
     from vizsla.errors import VizslaError
     from vizsla.store.workspace import Workspace
     from vizsla.training.spec import TrainingSpec
 
-__all__ = ["DatasetSpec", "TrainingSpec", "VizslaError", "open"]
+__all__ = ["DatasetSpec", "TrainingSpec", "VizslaError", "connect", "open"]
 
 _LAZY = {
     "DatasetSpec": "vizsla.datasets.spec",
@@ -45,6 +46,23 @@ def open(path: str | Path, *, database: str | None = None) -> Workspace:
     from vizsla.api.workspace import open_workspace
 
     return open_workspace(Path(path), database)
+
+
+def connect(url: str, token: str | None = None) -> Server:
+    """A workspace that `vizsla serve` has at `url`: to be given to the verbs in place of one that is opened here.
+
+    Nothing is asked yet. Paths that are given to verbs are paths on the server.
+
+    Args:
+        url: such as https://vizsla.example.org, or http://127.0.0.1:5000.
+        token: what proves to the server who asks.
+
+    Raises:
+        InvalidInput: this is no such address, or the token would be sent without encryption to another machine.
+    """
+    from vizsla.client.server import Server
+
+    return Server(url, token)
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from vizsla import files
 from vizsla.errors import InvalidInput
@@ -31,6 +31,18 @@ CURVE = ("step", "validation", "epoch")
 def now() -> str:
     """The time now in UTC, to the millisecond, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ignore_event(event: Event) -> None:
+    """Take no notice of an event."""
+
+
+class Part(NamedTuple):
+    """Some of what happened."""
+
+    events: list[Event]
+    next: int
+    """the place to go on from"""
 
 
 class EventLog:
@@ -107,6 +119,19 @@ def is_place(path: Path, offset: int) -> bool:
             return file.read(1) == b"\n"
     except FileNotFoundError:
         return False
+
+
+def part(path: Path, after: int, *, at_least: int) -> Part:
+    """The whole events from the place `after` on, as `read` gives them.
+
+    Raises:
+        InvalidInput: no event begins there.
+    """
+    if not path.exists():  # it has not begun, or all that is left of it is what it made
+        return Part([], after)
+    if not is_place(path, after):
+        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
+    return Part(*read(path, after, at_least=at_least))
 
 
 def _parsed(line: bytes, path: Path) -> Event:

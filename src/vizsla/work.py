@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from vizsla import files
 from vizsla.errors import DiskFull, TrainingFailed, VizslaError
@@ -62,6 +63,17 @@ class Stop:
 
 
 Beside = Callable[[Path, Sequence[str]], contextlib.AbstractContextManager[None]]
+
+
+class Line(NamedTuple):
+    """A line of a log, or a part of one that is very long."""
+
+    text: str
+    """without its end"""
+    next: int
+    """the place in the log after it"""
+    goes_on: bool
+    """whether it is a part, and the next one belongs to the same line"""
 
 
 def main(do: Callable[[Path, EventLog, Stop], str], *, stop_at_once: bool, beside: Beside) -> int:

@@ -21,7 +21,7 @@ import vizsla
 from vizsla import files
 from vizsla.api import jobs
 from vizsla.errors import DatabaseUnavailable
-from vizsla.store.jobs import Job
+from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from vizsla.api import datasets, jobs, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
 from vizsla.jobs import queue
 from vizsla.jobs.spec import JobSpec
-from vizsla.store.jobs import Job
+from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 

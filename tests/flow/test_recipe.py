@@ -17,17 +17,17 @@ from vizsla.api import evaluations, models, runs
 from vizsla.errors import InvalidInput, WorkerDied
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import checkpoints, find_checkpoint
+from vizsla.training.run import RunStatus, checkpoints, find_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
-def _train(ws: Workspace, name: str, **settings: Any) -> runs.RunStatus:
+def _train(ws: Workspace, name: str, **settings: Any) -> RunStatus:
     asked = {"net": "lenet", "epochs": 3, "batch_size": 8, "learning_rate": 0.002} | settings
     return runs.start(ws, "shapes", vizsla.TrainingSpec(**asked), name=name)
 
 
-def _events(status: runs.RunStatus, kind: str) -> list[events.Event]:
+def _events(status: RunStatus, kind: str) -> list[events.Event]:
     lines, _ = events.read(status.folder / "events.jsonl")
     return [line for line in lines if line["event"] == kind]
 

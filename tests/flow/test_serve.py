@@ -17,8 +17,7 @@ from tests.support import Cli, Server, draw_shapes
 
 from vizsla import events
 from vizsla.api import datasets, jobs, runs
-from vizsla.store.jobs import Change, Job
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Change, Entry, Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import Progress
 from vizsla.web.schema import ChangeAnswer, EntryAnswer, JobAnswer, ProgressAnswer

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torchvision", "timm", "onnx", "onnxruntime", "sqlalchemy", "alembic", "pyarrow", "pandas", "PIL")
+HEAVY = (
+    "torch", "torchvision", "timm", "onnx", "onnxruntime", "sqlalchemy", "alembic", "pyarrow", "pandas", "PIL", "httpx",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -6,25 +6,25 @@ from collections.abc import Callable
 
 from vizsla import files, work
 from vizsla.api import uploads, workspace
-from vizsla.api.runs import ignore_event
+from vizsla.api.served import served
+from vizsla.client.server import Server
 from vizsla.datasets import rows, sources
 from vizsla.datasets.dataset import Dataset, open_dataset
 from vizsla.datasets.scan import Split
 from vizsla.datasets.spec import DatasetSpec, Request
 from vizsla.datasets.store import PixelStore, encode
 from vizsla.errors import NotFound
-from vizsla.events import Event
+from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
-from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.jobs.waiting import OnInterrupt, to_stop
+from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 
 
 def create(
-    ws: Workspace,
+    ws: Workspace | Server,
     name: str,
     spec: DatasetSpec,
     *,
@@ -47,6 +47,7 @@ def create(
         return finish(ws, submit(ws, name, spec, job=job), on_event)
 
 
+@served
 def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
     """Put the building of a dataset into the queue, as `create` does, and return at once."""
     sources.require(spec)
@@ -60,22 +61,25 @@ def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpe
             return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
+@served
 def finish(
     ws: Workspace,
     job: Job,
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> Dataset:
     """Wait for the end of a building that was put into the queue; see `runs.finish`."""
     follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 
+@served
 def get(ws: Workspace, reference: str) -> Dataset:
     """The dataset of this id, name or beginning of one."""
-    return open_dataset(ws.folder("dataset", ws.store.find(reference, "dataset").id))
+    return open_dataset(workspace.finished(ws, "dataset", reference))
 
 
+@served
 def list_all(ws: Workspace) -> list[Dataset]:
     """All datasets, oldest first."""
     return workspace.readable(ws, "dataset", open_dataset)
@@ -115,6 +119,7 @@ def picture(ws: Workspace, reference: str, index: int) -> bytes:
     return encode(store.read([index])[0], "png")
 
 
+@served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a dataset; refused while runs were made from it."""
     return workspace.delete(ws, "dataset", reference)

@@ -8,18 +8,18 @@ from typing import Literal, NamedTuple
 
 from vizsla import files, work
 from vizsla.api import runs, workspace
-from vizsla.api.runs import ignore_event
+from vizsla.api.served import served
+from vizsla.client.server import Server
 from vizsla.datasets.dataset import split_arrays
 from vizsla.evaluation.predictions import FILE_NAME, Slice, read
 from vizsla.evaluation.report import Report, Request, read_report
-from vizsla.events import Event
+from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
-from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models.card import open_model
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import find_checkpoint, open_run
 
@@ -35,7 +35,7 @@ class _Subject(NamedTuple):
 
 
 def create(
-    ws: Workspace,
+    ws: Workspace | Server,
     subject: str,
     *,
     split: str = "test",
@@ -60,17 +60,19 @@ def create(
         return finish(ws, wanted, on_event)
 
 
+@served
 def finish(
     ws: Workspace,
     job: Job,
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> Report:
     """Wait for the end of an evaluation that was put into the queue; see `runs.finish`."""
     follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 
+@served
 def submit(
     ws: Workspace,
     subject: str,
@@ -118,9 +120,10 @@ def folder(ws: Workspace, reference: str) -> Path:
     return ws.folder("evaluation", ws.store.find(reference, "evaluation").id)
 
 
+@served
 def get(ws: Workspace, reference: str) -> Report:
     """The report of the evaluation of this id, name or beginning of one."""
-    return read_report(folder(ws, reference))
+    return read_report(workspace.finished(ws, "evaluation", reference))
 
 
 def predictions(
@@ -149,11 +152,13 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
     return [read_report(path) for path in found if (path / FINAL_FILE["evaluation"]).exists()]
 
 
+@served
 def list_all(ws: Workspace) -> list[Report]:
     """The reports of all evaluations, oldest first."""
     return workspace.readable(ws, "evaluation", read_report)
 
 
+@served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete an evaluation."""
     return workspace.delete(ws, "evaluation", reference)

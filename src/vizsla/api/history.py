@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vizsla import work
+from vizsla.api.served import served
 from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.store.workspace import Workspace
 from vizsla.training.history import NAMES, Curves, Histories
@@ -15,6 +16,7 @@ _histories = Histories()
 """what this process has read of the curves of runs"""
 
 
+@served
 def get(ws: Workspace, reference: str, *, points: int = 500, since: int = 0, series: Sequence[str] = ()) -> Curves:
     """The curves of a run, each of at most `points` points that show its shape (see `metrics.downsample`).
 

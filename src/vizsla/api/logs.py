@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import IO, NamedTuple, Self
+from typing import IO, Self
 
 from vizsla import files, work
+from vizsla.api.served import served
 from vizsla.errors import InvalidInput
-from vizsla.store.jobs import Kind
+from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
+from vizsla.work import Line
 
 MAX_LINE_BYTES = 8192
+"""see `work.Line`"""
 PIECE_BYTES = 65_536
 POLL_S = 0.2
-
-
-class Line(NamedTuple):
-    """A line of a log, or a part of one that is longer than `MAX_LINE_BYTES`."""
-
-    text: str
-    """without its end"""
-    next: int
-    """the place in the log after it"""
-    goes_on: bool
-    """whether it is a part, and the next one belongs to the same line"""
 
 
 class Tail:
@@ -110,6 +102,7 @@ def is_live(ws: Workspace, kind: Kind, id: str) -> bool:
     return files.lock_holder(ws.folder(kind, id)) is not None or ws.store.jobs.live_of(id) is not None
 
 
+@served
 def lines(ws: Workspace, reference: str, *, follow: bool = False) -> Iterator[Line]:
     """The log of a job, by its id or the beginning of it, or that of a thing by its name or id.
 

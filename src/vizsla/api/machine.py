@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla import files, records, work
+from vizsla.api.served import served
 from vizsla.errors import VizslaError
 from vizsla.jobs import launch
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
-from vizsla.machine.devices import Device, devices
+from vizsla.machine.devices import Held, Holder, devices
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import Request, open_run
 
@@ -68,23 +69,7 @@ def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None)
     return checks.judge(about)
 
 
-class Holder(NamedTuple):
-    """A run that is at work on a device."""
-
-    id: str
-    name: str
-    worker: int
-    """id of its process, and of its group of processes"""
-
-
-class Held(NamedTuple):
-    """A device, who of this workspace is at work on it, and the ids of other processes there, as the driver knows."""
-
-    device: Device
-    runs: list[Holder]
-    others: list[int]
-
-
+@served
 def held(ws: Workspace) -> list[Held]:
     """Every device, and who is at work on it."""
     at_work: dict[str, list[Holder]] = {}

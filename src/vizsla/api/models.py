@@ -8,23 +8,23 @@ from pathlib import Path
 
 from vizsla import files, work
 from vizsla.api import evaluations, runs, workspace
-from vizsla.api.runs import ignore_event
+from vizsla.api.served import served
+from vizsla.client.server import Server
 from vizsla.errors import Conflict, InvalidInput
-from vizsla.events import Event
+from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
-from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models.card import Card, Request, open_model
 from vizsla.models.predictor import Prediction, Predictor
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import epochs, find_checkpoint
 
 
 def export(
-    ws: Workspace,
+    ws: Workspace | Server,
     run: str,
     *,
     name: str | None = None,
@@ -45,17 +45,19 @@ def export(
         return finish(ws, submit(ws, run, name=name, checkpoint=checkpoint, job=job), on_event)
 
 
+@served
 def finish(
     ws: Workspace,
     job: Job,
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> Card:
     """Wait for the end of an export that was put into the queue; see `runs.finish`."""
     follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 
+@served
 def submit(
     ws: Workspace, run: str, *, name: str | None = None, checkpoint: str = "best", job: JobSpec = JobSpec()
 ) -> Job:
@@ -144,16 +146,19 @@ def newest_of(ws: Workspace, run: str, checkpoint: str | None = None) -> Card:
     raise Conflict(f"There is no model of {of} yet.", remedy=f"Make one: POST /api/v1/models, or {command}")
 
 
+@served
 def get(ws: Workspace, reference: str) -> Card:
     """The card of the model of this id, name or beginning of one."""
-    return open_model(ws.folder("model", ws.store.find(reference, "model").id))
+    return open_model(workspace.finished(ws, "model", reference))
 
 
+@served
 def list_all(ws: Workspace) -> list[Card]:
     """All models, oldest first."""
     return workspace.readable(ws, "model", open_model)
 
 
+@served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a model; refused while evaluations or predictions were made from it."""
     return workspace.delete(ws, "model", reference)

@@ -8,23 +8,23 @@ from typing import IO
 
 from vizsla import files, work
 from vizsla.api import workspace
-from vizsla.api.runs import ignore_event
+from vizsla.api.served import served
+from vizsla.client.server import Server
 from vizsla.errors import InvalidInput, did_you_mean
-from vizsla.events import Event
+from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
-from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models import predictions, sources
 from vizsla.models.card import open_model
 from vizsla.models.predictions import MAX_TOP, Prediction, Request, Rows, open_prediction
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 
 
 def create(
-    ws: Workspace,
+    ws: Workspace | Server,
     model: str,
     source: Path,
     *,
@@ -52,17 +52,19 @@ def create(
         return finish(ws, wanted, on_event)
 
 
+@served
 def finish(
     ws: Workspace,
     job: Job,
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> Prediction:
     """Wait for the end of a prediction that was put into the queue; see `runs.finish`."""
     follow.wait(ws, job, on_event, on_interrupt=on_interrupt)
     return get(ws, job.thing)
 
 
+@served
 def submit(
     ws: Workspace,
     model: str,
@@ -103,9 +105,10 @@ def submit(
         return queue.submit(ws, claim.entry, queue.BESIDE, job)
 
 
+@served
 def get(ws: Workspace, reference: str) -> Prediction:
     """What came out of the prediction of this id, name or beginning of one."""
-    return open_prediction(folder(ws, reference))
+    return open_prediction(workspace.finished(ws, "prediction", reference))
 
 
 def folder(ws: Workspace, reference: str) -> Path:
@@ -113,6 +116,7 @@ def folder(ws: Workspace, reference: str) -> Path:
     return ws.folder("prediction", ws.store.find(reference, "prediction").id)
 
 
+@served
 def rows(
     ws: Workspace, reference: str, *, first: int = 0, limit: int = 50, label: str | None = None, rejected: bool = False
 ) -> Rows:
@@ -135,11 +139,13 @@ def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
     predictions.write_csv(path, file)
 
 
+@served
 def list_all(ws: Workspace) -> list[Prediction]:
     """All predictions, oldest first."""
     return workspace.readable(ws, "prediction", open_prediction)
 
 
+@served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a prediction."""
     return workspace.delete(ws, "prediction", reference)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla.api import datasets, evaluations, models, runs
-from vizsla.api.runs import RunStatus, ignore_event
 from vizsla.datasets.dataset import Dataset, split_arrays
 from vizsla.datasets.digits import write_digits
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.evaluation.report import Report
-from vizsla.events import Event
+from vizsla.events import Event, ignore_event
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
 from vizsla.store.workspace import Workspace
+from vizsla.training.run import RunStatus
 from vizsla.training.spec import TrainingSpec
 
 NAME = "digits"

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +13,32 @@ from pydantic import ValidationError
 
 from vizsla import files, records, work
 from vizsla.api import workspace
+from vizsla.api.served import served
+from vizsla.client.server import Server
 from vizsla.errors import Conflict, InvalidInput, VizslaError
-from vizsla.events import Event, now
+from vizsla.events import Event, Part, ignore_event, now, part
 from vizsla.jobs import follow as following
 from vizsla.jobs import launch, queue
 from vizsla.jobs.devices import capacity, need_of
-from vizsla.jobs.follow import OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.schedule import Need
 from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.networks import known, own
-from vizsla.store.jobs import Job
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training import rates, run
 from vizsla.training.rates import Rates
-from vizsla.training.run import Checkpoint, Progress, Run
+from vizsla.training.run import Checkpoint, RunStatus
 from vizsla.training.spec import TrainingSpec
 
 FINDER = "vizsla.training.finder"
+PART_BYTES = 1_000_000
 PREVIEW_WORKER = "vizsla.training.preview"
 
 
-@dataclass(frozen=True)
-class RunStatus:
-    """A run and how far it has come."""
-
-    run: Run
-    progress: Progress
-    folder: Path
-
-
-def ignore_event(event: Event) -> None:
-    """Take no notice of an event."""
-
-
 def start(
-    ws: Workspace,
+    ws: Workspace | Server,
     dataset: str,
     spec: TrainingSpec | None = None,
     *,
@@ -72,6 +60,7 @@ def start(
         return finish(ws, submit(ws, dataset, spec, name=name, job=job), on_event)
 
 
+@served
 def submit(
     ws: Workspace,
     dataset: str,
@@ -112,11 +101,12 @@ def _submit(
         return queue.submit(ws, claim.entry, need, job, needed=needed)
 
 
+@served
 def finish(
     ws: Workspace,
     job: Job,
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> RunStatus:
     """Wait for the end of a training that was put into the queue.
 
@@ -212,7 +202,7 @@ def preview(
 
 
 def resume(
-    ws: Workspace,
+    ws: Workspace | Server,
     reference: str,
     *,
     device: str | None = None,
@@ -232,6 +222,7 @@ def resume(
         return finish(ws, submit_resume(ws, reference, device=device, job=job), on_event)
 
 
+@served
 def submit_resume(ws: Workspace, reference: str, *, device: str | None = None, job: JobSpec = JobSpec()) -> Job:
     """As `resume`, but returns at once. Where it is about to go on already, that is its job."""
     _check_device(device)
@@ -250,7 +241,7 @@ def submit_resume(ws: Workspace, reference: str, *, device: str | None = None, j
 
 
 def extend(
-    ws: Workspace,
+    ws: Workspace | Server,
     reference: str,
     epochs: int,
     *,
@@ -275,6 +266,7 @@ def extend(
         return finish(ws, submit_extend(ws, reference, epochs, device=device, job=job), on_event)
 
 
+@served
 def submit_extend(
     ws: Workspace, reference: str, epochs: int, *, device: str | None = None, job: JobSpec = JobSpec()
 ) -> Job:
@@ -329,7 +321,7 @@ def _submit_again(ws: Workspace, entry: Entry, device: str | None, need: Need, j
 
 
 def clone(
-    ws: Workspace,
+    ws: Workspace | Server,
     reference: str,
     spec: TrainingSpec | None = None,
     *,
@@ -348,6 +340,7 @@ def clone(
         return finish(ws, submit_clone(ws, reference, spec, name=name, job=job), on_event)
 
 
+@served
 def submit_clone(
     ws: Workspace,
     reference: str,
@@ -366,6 +359,7 @@ def submit_clone(
     return _submit(ws, first.dataset.id, spec, name=name, own_network=copy, job=job)
 
 
+@served
 def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> RunStatus:
     """Tell `on_event` everything that happened in a run and happens until it ends; the run is left alone."""
     entry = ws.store.find(reference, "run")
@@ -377,6 +371,7 @@ def follow(ws: Workspace, reference: str, on_event: Callable[[Event], None]) -> 
     return get(ws, entry.id)
 
 
+@served
 def get(ws: Workspace, reference: str) -> RunStatus:
     """The run of this id, name or beginning of one, and how far it has come.
 
@@ -385,21 +380,17 @@ def get(ws: Workspace, reference: str) -> RunStatus:
         Conflict: it is in the queue, and has not begun.
     """
     entry = ws.store.find(reference, "run")
-    job = None if ws.is_finished("run", entry.id) else ws.store.jobs.live_of(entry.id)
-    if job is not None:
-        why = f": it {job.cause}" if job.state == "queued" and job.cause else ""
-        raise Conflict(
-            f"The run {entry.name!r} has not begun; it is {job.state}{why}.",
-            remedy=f"`vizsla jobs show {job.id}` shows how it stands.",
-        )
+    workspace.require_finished(ws, entry)
     return at(ws.folder("run", entry.id))
 
 
+@served
 def list_all(ws: Workspace) -> list[RunStatus]:
     """All runs, oldest first."""
     return workspace.readable(ws, "run", at)
 
 
+@served
 def epochs(ws: Workspace, reference: str) -> list[Event]:
     """What each epoch of a run came to."""
     return run.epochs(ws.folder("run", ws.store.find(reference, "run").id))
@@ -410,6 +401,22 @@ def checkpoints(ws: Workspace, reference: str) -> list[Checkpoint]:
     return run.checkpoints(ws.folder("run", ws.store.find(reference, "run").id))
 
 
+@served
+def events(ws: Workspace, reference: str, after: int = 0) -> Part:
+    """What happened in a run, also what was undone later, and the place to go on from: about a megabyte at a time.
+
+    There is always a `next`; at the end of the events, what happens later is found from there.
+
+    Args:
+        after: the `next` of the part before.
+
+    Raises:
+        InvalidInput: `after` is no place.
+    """
+    return part(ws.folder("run", ws.store.find(reference, "run").id) / work.EVENTS, after, at_least=PART_BYTES)
+
+
+@served
 def stop(ws: Workspace, reference: str) -> Entry:
     """Ask a running run to stop at a checkpoint, or take a queued one out of the queue; returns at once.
 
@@ -428,6 +435,7 @@ def stop(ws: Workspace, reference: str) -> Entry:
     return entry
 
 
+@served
 def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
     """Give a run another name. What was made from it keeps the name that it knows.
 
@@ -449,6 +457,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
     return at(folder)
 
 
+@served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
     return workspace.delete(ws, "run", reference)

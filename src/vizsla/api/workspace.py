@@ -17,8 +17,7 @@ from vizsla.datasets.upload import UPLOADS
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
-from vizsla.store.jobs import Kind
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")
@@ -174,6 +173,30 @@ def sweep(ws: Workspace) -> list[Entry]:
                 ws.store.remove(id)
                 swept.append(rows[id])
     return swept
+
+
+def require_finished(ws: Workspace, entry: Entry) -> None:
+    """Raise `Conflict` unless a thing is finished, or a run has begun: it says how the making of it stands."""
+    if ws.is_finished(entry.kind, entry.id):
+        return
+    what = f"The {entry.kind} {entry.name!r} {'has not begun' if entry.kind == 'run' else 'is not finished'}"
+    job = ws.store.jobs.live_of(entry.id)
+    if job is None:
+        raise Conflict(f"{what}.", remedy="Make it again.")
+    why = f": it {job.cause}" if job.state == "queued" and job.cause else ""
+    raise Conflict(f"{what}; it is {job.state}{why}.", remedy=f"`vizsla jobs show {job.id}` shows how it stands.")
+
+
+def finished(ws: Workspace, kind: Kind, reference: str) -> Path:
+    """The folder of the finished thing of this id, name or beginning of one.
+
+    Raises:
+        NotFound: there is none.
+        Conflict: it is not finished.
+    """
+    entry = ws.store.find(reference, kind)
+    require_finished(ws, entry)
+    return ws.folder(kind, entry.id)
 
 
 def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing]) -> list[Thing]:

@@ -15,6 +15,8 @@ from vizsla.errors import InvalidInput
 from vizsla.store.accounts import Account, Credential, Role
 from vizsla.store.workspace import Workspace
 
+WHY = "Accounts are made and changed where the workspace lies, or by those who sign in to the server."
+
 app = App(name="account", help="Say who may use a server of this workspace, and see what they did.")
 
 PasswordStdin = Annotated[
@@ -44,7 +46,7 @@ def create(
         name: Small letters and digits, with . _ @ - within.
     """
     accounts.check_name(name)  # before a password is asked for
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         made = accounts.create(ws, name, _password(password_stdin), role=role)
         _note(ws, "create", f"{made.name} as {made.role}")
     _tell(made, f"Made the account {safe(made.name)}, a{'n' if made.role == 'admin' else ''} {made.role}.", common)
@@ -55,7 +57,7 @@ def create(
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all accounts."""
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         found = accounts.list_all(ws)
     if common.json:
         print_json([_as_json(account) for account in found])
@@ -78,7 +80,7 @@ def role(name: str, role: Role, /, *, common: Common = Common()) -> None:
         name: Of the account.
         role: viewer, member or admin.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         changed = accounts.change(ws, name, role=role)
         _note(ws, "role", f"{name}: {role}")
     _tell(changed, f"{safe(name)} is a{'n' if role == 'admin' else ''} {role} now.", common)
@@ -91,7 +93,7 @@ def password(name: str, /, *, password_stdin: PasswordStdin = False, common: Com
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         accounts.get(ws, name)
         changed = accounts.change(ws, name, password=_password(password_stdin))
         _note(ws, "password", name)
@@ -105,7 +107,7 @@ def disable(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         changed = accounts.change(ws, name, disabled=True)
         _note(ws, "disable", name)
     _tell(changed, f"{safe(name)} cannot use a server any more.", common)
@@ -118,7 +120,7 @@ def enable(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         changed = accounts.change(ws, name, disabled=False)
         _note(ws, "enable", name)
     _tell(changed, f"{safe(name)} can use a server again.", common)
@@ -131,7 +133,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         gone = accounts.delete(ws, name)
         _note(ws, "delete", name)
     _tell(gone, f"Deleted the account {safe(name)}.", common)
@@ -151,7 +153,7 @@ def token(
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         secret, made = accounts.create_token(ws, name, purpose, days=days)
         _note(ws, "token", f"{name}: {made.id}")
     if common.json:
@@ -168,7 +170,7 @@ def tokens(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Of the account.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         found = accounts.tokens(ws, name)
     if common.json:
         print_json([_without_digest(token) for token in found])
@@ -196,7 +198,7 @@ def revoke(name: str, token: str, /, *, common: Common = Common()) -> None:
         name: Of the account.
         token: Id of the token.
     """
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         accounts.revoke(ws, name, token)
         _note(ws, "revoke", f"{name}: {token}")
     if common.json:
@@ -212,7 +214,7 @@ def audit(
     common: Common = Common(),
 ) -> None:
     """Show what was done, and tried, through servers and with accounts: the last first."""
-    with common.open() as ws:
+    with common.open_here(why=WHY) as ws:
         found = accounts.actions(ws, limit=limit)
     if common.json:
         print_json([action._asdict() for action in found])

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from vizsla.api import datasets
+from vizsla.api import datasets, jobs
+from vizsla.cli.opening import place, require_whole
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
@@ -45,6 +46,7 @@ def create(
         path: The folder of pictures, or a zip or tar archive of it.
     """
     width, height = parse_size(size)
+    require_whole(common, path, options["val_folder"], options["test_folder"])
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
     with common.open() as ws:
         submit = partial(datasets.submit, ws, name, spec, job=queued.spec())
@@ -63,7 +65,7 @@ def list_(*, common: Common = Common()) -> None:
     """List all datasets."""
     with common.open() as ws:
         found = datasets.list_all(ws)
-        coming = sum(job.kind == "dataset" for job in ws.store.jobs.live())
+        coming = sum(job.kind == "dataset" for job in jobs.live(ws))
     if common.json:
         print_json(found)
     elif not found and not coming:
@@ -91,7 +93,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         dataset = datasets.get(ws, name)
-        folder = ws.folder("dataset", dataset.id)
+        folder = place(ws, "dataset", dataset.id)
     if common.json:
         print_json(dataset)
         return

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from vizsla.api import machine
-from vizsla.api.machine import Held
 from vizsla.cli.options import Common
 from vizsla.cli.output import num_bytes, out, print_json, safe, table
+from vizsla.machine.devices import Held
 
 COLUMNS = ("name", "device", "memory used", "busy", "state", "at work")
 

@@ -8,6 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from vizsla.api import machine
+from vizsla.cli.opening import folder_of, require_here
 from vizsla.cli.options import Common
 from vizsla.cli.output import err, out, print_json, safe
 from vizsla.machine.checks import Check
@@ -20,8 +21,9 @@ def doctor(*, common: Common = Common()) -> int:
 
     The exit status is 1 when there is a problem.
     """
+    require_here(common, why="It looks at the machine that it runs on.")
     with err.status("Looking", spinner="dots") as status:
-        found = machine.diagnose(common.workspace, lambda stage: status.update(stage.capitalize()))
+        found = machine.diagnose(folder_of(common), lambda stage: status.update(stage.capitalize()))
     problems = sum(check.verdict == "problem" for check in found)
     if common.json:
         print_json({"checks": [check._asdict() for check in found], "problems": problems})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from vizsla.api import evaluations
+from vizsla.cli.opening import place
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
 from vizsla.cli.queued import Queued, attend
@@ -48,7 +48,7 @@ def evaluate(
         report = attend(ws, submit, evaluations.finish, queued, common)
         if report is None:
             return
-        folder = evaluations.folder(ws, report.id)
+        folder = place(ws, "evaluation", report.id)
     if common.json:
         print_json(report)
         return
@@ -92,7 +92,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         report = evaluations.get(ws, name)
-        folder = evaluations.folder(ws, name)
+        folder = place(ws, "evaluation", report.id)
     if common.json:
         print_json(report)
     else:
@@ -114,7 +114,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
         out.print(f"Deleted the evaluation {safe(entry.name)} ({entry.id}).")
 
 
-def show_report(report: Report, folder: Path) -> None:
+def show_report(report: Report, folder: str) -> None:
     """Print what an evaluation found."""
     out.print(f"\n[bold]{safe(report.subject.name)}[/] on [bold]{safe(report.dataset.name)}[/]  [dim]{report.id}[/]")
     out.print(
@@ -131,7 +131,8 @@ def show_report(report: Report, folder: Path) -> None:
     out.print(table(columns, rows, right=columns[1:]))
     for warning in report.warnings:
         out.print(f"[yellow]Note:[/] {safe(warning)}", soft_wrap=True)
-    out.print(f"[dim]report to look at:[/] {safe(folder / 'report.html')}", soft_wrap=True)
+    page = folder if "://" in folder else f"{folder}/report.html"
+    out.print(f"[dim]report to look at:[/] {safe(page)}", soft_wrap=True)
 
 
 def _share(value: float | None) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vizsla.api import runs
-from vizsla.cli.options import Common, given, make, own_path, with_options
+from vizsla.cli.opening import own_path
+from vizsla.cli.options import Common, given, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
 from vizsla.cli.progress import Bars
 from vizsla.training.spec import GROUPS, TrainingSpec
@@ -30,8 +31,8 @@ def find_rate(
     Args:
         dataset: Id or name of the dataset, or the beginning of one.
     """
-    spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with common.open() as ws, Bars(quiet=common.json) as bars:
+    spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
+    with common.open_here(why="It looks at a workspace of this machine.") as ws, Bars(quiet=common.json) as bars:
         found = runs.find_rate(ws, dataset, spec, out=folder, on_event=bars.event)
     if common.json:
         print_json(found.model_dump(mode="json"))

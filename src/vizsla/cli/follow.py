@@ -13,14 +13,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from vizsla.api import runs
-from vizsla.api.runs import RunStatus
+from vizsla.api import runs, things
 from vizsla.cli.options import Common
 from vizsla.cli.output import STATE_STYLES, err, next_step, out, print_error, print_json, safe, seconds, state
 from vizsla.cli.plot import Curve, Line, plot
 from vizsla.cli.progress import epoch_line
 from vizsla.cli.run import EXIT_STOPPED, as_json, suggest
-from vizsla.events import FINAL, Event
+from vizsla.events import FINAL, Event, ignore_event
+from vizsla.training.run import RunStatus
 
 EXIT_CODES = {"done": 0, "stopped": EXIT_STOPPED}
 NOTICES_SHOWN = 3
@@ -37,7 +37,7 @@ def follow(name: str, /, *, common: Common = Common()) -> int:
         name: Id, name, or the beginning of one.
     """
     with common.open() as ws:
-        entry = ws.store.find(name, "run")
+        entry = things.find(ws, name, "run")
         try:
             status = _watch(entry.name, common, lambda on_event: runs.follow(ws, entry.id, on_event))
         except KeyboardInterrupt:
@@ -58,7 +58,7 @@ def follow(name: str, /, *, common: Common = Common()) -> int:
 
 def _watch(name: str, common: Common, run: Callable[[Callable[[Event], None]], RunStatus]) -> RunStatus:
     if common.json:
-        return run(runs.ignore_event)
+        return run(ignore_event)
     if not out.is_terminal:
         lines = Lines()
         status = run(lines.event)

@@ -31,7 +31,7 @@ from vizsla.cli.plot import sparkline
 from vizsla.cli.queued import as_json
 from vizsla.jobs.schedule import HOST
 from vizsla.machine.usage import Sample
-from vizsla.store.jobs import Job
+from vizsla.store.rows import Job
 
 app = App(name="jobs", help="List, show, stop and look after the work in the queue.")
 
@@ -71,7 +71,7 @@ def keep(*, common: Common = Common()) -> None:
     Commands that wait for their work look after the queue too, and so does a process that `--detach` leaves behind.
     This one does not end when the queue is empty, so it is the one to start with the machine.
     """
-    with common.open() as ws:
+    with common.open_here(why="A server looks after its queue itself.") as ws:
         root = safe(ws.root)
 
         def say() -> None:
@@ -165,14 +165,27 @@ def log(
 
 
 @app.command
-def stop(name: str, /, *, common: Common = Common()) -> None:
+def stop(
+    name: str,
+    /,
+    *,
+    at_once: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="End its process now; of a run stays what its last checkpoint holds.",
+        ),
+    ] = False,
+    common: Common = Common(),
+) -> None:
     """Stop a job: at its next safe point when it is at work, at once when it waits.
 
     Args:
         name: Id of a job or its beginning, or the name of a run, dataset, model or evaluation.
     """
     with common.open() as ws:
-        job = jobs.stop(ws, name)
+        job = jobs.stop(ws, name, at_once=at_once)
     if common.json:
         print_json(as_json(job))
     elif job.live:

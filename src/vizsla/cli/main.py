@@ -56,6 +56,13 @@ app.command(
 app.command("vizsla.cli.devices:devices", name="devices", help="List the devices of this machine and who uses them.")
 app.command("vizsla.cli.serve:serve", name="serve", help="Serve a workspace by REST, and look after its queue.")
 app.command("vizsla.cli.account:app", name="account", help="Say who may use a server, and see what they did.")
+app.command(
+    "vizsla.cli.login:login",
+    name="login",
+    help="Keep a token for a server.\n\nIt is asked for, or read from standard input, and kept in a file that only you "
+    "can read.",
+)
+app.command("vizsla.cli.login:logout", name="logout", help="Forget the token for a server.")
 app.command("vizsla.cli.jobs:app", name="jobs", help="List, show, stop and look after the work in the queue.")
 app.command("vizsla.cli.network:app", name="network", help="List, show and draw networks.")
 
@@ -66,7 +73,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     warnings.showwarning = _print_warning
     try:
-        status = app(exit_on_error=False, print_error=False, result_action="return_value")
+        status = app(sys.argv[1:], exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         _print_error({"kind": "usage", "what": _one_line(error), "where": "", "remedy": _help_for(error)})
         status = EXIT_USAGE

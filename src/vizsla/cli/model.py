@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import models
+from vizsla.cli.opening import place
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
@@ -40,7 +41,7 @@ def export(
         card = attend(ws, submit, models.finish, queued, common)
         if card is None:
             return
-        folder = ws.folder("model", card.id)
+        folder = place(ws, "model", card.id)
     if common.json:
         print_json(card)
         return
@@ -74,7 +75,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         card = models.get(ws, name)
-        folder = ws.folder("model", card.id)
+        folder = place(ws, "model", card.id)
     if common.json:
         print_json(card)
     else:
@@ -109,7 +110,7 @@ def predict(
         model: Id or name of a model, or the beginning of one, or the path of a model folder.
         pictures: Picture files.
     """
-    with common.open() as ws:
+    with common.open_here(why="It classifies with a model of this machine.") as ws:
         found = list(models.predict(ws, model, pictures, top=top))
     if common.json:
         print_json([_as_json(prediction) for prediction in found])
@@ -139,7 +140,7 @@ def _as_json(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def show_card(card: Card, folder: Path) -> None:
+def show_card(card: Card, folder: str) -> None:
     """Print the card of a model."""
     out.print(f"\n[bold]{safe(card.name)}[/]  [dim]{card.id}[/]")
     pre = card.preprocess

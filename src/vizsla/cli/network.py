@@ -9,7 +9,8 @@ from cyclopts import App, Parameter
 
 from vizsla import files
 from vizsla.api import networks
-from vizsla.cli.options import Common, count, own_path
+from vizsla.cli.opening import own_path
+from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, out, print_json, safe, table
 from vizsla.errors import InvalidInput
 from vizsla.images.preprocess import parse_size
@@ -114,5 +115,5 @@ def _ask(verb: Any, name: str, common: Common, *, size: str | None, channels: in
     asked = {"width": width, "height": height, "channels": channels, "num_classes": classes}
     if not own.is_own(name):
         return verb(name, **asked)
-    with common.open() as ws:
-        return verb(own_path(name), **asked, ws=ws)
+    with common.open_here(why="It runs a file of a network on this machine.") as ws:
+        return verb(own_path(name, common), **asked, ws=ws)

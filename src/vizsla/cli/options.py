@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_
 from cyclopts import Group, Parameter, Token
 from pydantic import BaseModel, ValidationError
 
-import vizsla
+from vizsla.cli import opening
 from vizsla.errors import InvalidInput
-from vizsla.networks import own
 
 if TYPE_CHECKING:
+    from vizsla.client.server import Server
     from vizsla.store.workspace import Workspace
-
-DEFAULT_WORKSPACE = Path("~/vizsla")
 
 Spec = TypeVar("Spec", bound=BaseModel)
 
@@ -31,23 +29,47 @@ class Common:
     """What every command takes."""
 
     workspace: Annotated[
-        Path, Parameter(env_var="VIZSLA_WORKSPACE", help="Folder that holds datasets, runs and models.")
-    ] = DEFAULT_WORKSPACE
+        Path | None,
+        Parameter(
+            show_default=False,
+            help="Folder that holds datasets, runs and models. Default: VIZSLA_WORKSPACE, or ~/vizsla.",
+        ),
+    ] = None
     database: Annotated[
         str | None,
         Parameter(
-            env_var="VIZSLA_DATABASE",
+            show_default=False,
             help="PostgreSQL database, as postgresql://USER@HOST/NAME; the workspace remembers it. Without one, a file "
-            "in the workspace.",
+            "in the workspace. Default: VIZSLA_DATABASE.",
+        ),
+    ] = None
+    server: Annotated[
+        str | None,
+        Parameter(
+            show_default=False,
+            help="Server to ask in place of a folder, such as https://vizsla.example.org. Default: VIZSLA_SERVER. "
+            "Its token is what `vizsla login` keeps, or VIZSLA_TOKEN.",
         ),
     ] = None
     json: Annotated[
         bool, Parameter(negative="", show_default=False, help="Print one JSON document instead of text.")
     ] = False
 
-    def open(self) -> Workspace:
-        """Open the workspace."""
-        return vizsla.open(self.workspace, database=self.database or None)
+    def open(self) -> Workspace | Server:
+        """The workspace that a command works on, a folder's or a server's, to be closed by a `with` statement."""
+        return opening.opened(self)
+
+    def open_here(self, *, why: str) -> Workspace:
+        """As `open`, for a command that works on folders of this machine only.
+
+        Args:
+            why: it does, as a sentence.
+
+        Raises:
+            InvalidInput: it is to ask a server.
+        """
+        opening.require_here(self, why=why)
+        return opening.folder(self)
 
 
 def with_options(
@@ -171,12 +193,3 @@ def given(spec: BaseModel) -> list[str]:
         else:
             words += [f"--{option}", str(value)]
     return words
-
-
-def own_path(net: str) -> str:
-    """A network's name; of a user's own, its absolute path, unless there is no such file here.
-
-    What is not here is looked for in the folders of networks.
-    """
-    path = Path(net).expanduser()
-    return str(path.absolute()) if own.is_own(net) and path.exists() else net

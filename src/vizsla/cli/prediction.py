@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-import vizsla
 from vizsla import files
 from vizsla.api import predictions
+from vizsla.cli.opening import require_whole
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
@@ -44,7 +44,8 @@ def create(
         source: A folder, searched to the bottom; or a text file with a path in each line, behind which the number of
             its class may stand, or a tab and the name of its class.
     """
-    with vizsla.open(common.workspace) as ws:
+    require_whole(common, source, base)
+    with common.open() as ws:
         submit = partial(predictions.submit, ws, model, source, base=base, top=top, name=name, job=queued.spec())
         found = attend(ws, submit, predictions.finish, queued, common)
     if found is None:
@@ -59,7 +60,7 @@ def create(
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all predictions."""
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = predictions.list_all(ws)
     if common.json:
         print_json(found)
@@ -89,7 +90,7 @@ def show(
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         found = predictions.get(ws, name)
         surest = {
             label: predictions.rows(ws, found.id, limit=top, label=label).items
@@ -113,7 +114,7 @@ def export(name: str, file: Path | None = None, /, *, common: Common = Common())
         name: Id, name, or the beginning of one.
         file: The file to write. Default: standard output.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open_here(why="It writes what lies in the folder.") as ws:
         if file is None:
             predictions.write_csv(ws, name, sys.stdout)
             return
@@ -134,7 +135,7 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
     Args:
         name: Id, name, or the beginning of one.
     """
-    with vizsla.open(common.workspace) as ws:
+    with common.open() as ws:
         entry = predictions.delete(ws, name)
     if common.json:
         print_json({"deleted": entry.id})

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vizsla.api import runs
-from vizsla.cli.options import Common, given, make, own_path, with_options
+from vizsla.cli.opening import own_path
+from vizsla.cli.options import Common, given, make, with_options
 from vizsla.cli.output import facts, next_step, num_bytes, out, print_json, safe
 from vizsla.training.spec import GROUPS, TrainingSpec
 
@@ -27,8 +28,8 @@ def preview(
     Args:
         dataset: Id or name of the dataset, or the beginning of one.
     """
-    spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
-    with common.open() as ws:
+    spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
+    with common.open_here(why="It writes charts into a folder of this machine.") as ws:
         found = runs.preview(ws, dataset, spec, out=folder)
     if common.json:
         print_json(found)

@@ -14,11 +14,12 @@ from vizsla.api import jobs
 from vizsla.cli.options import Common, count, make
 from vizsla.cli.output import err, next_step, print_json, safe
 from vizsla.cli.progress import Bars
+from vizsla.client.server import Server
 from vizsla.events import Event
-from vizsla.jobs.follow import Left, OnInterrupt
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
-from vizsla.store.jobs import Job
+from vizsla.jobs.waiting import Left, OnInterrupt
+from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 
 Result = TypeVar("Result")
@@ -61,12 +62,12 @@ class Finish(Protocol[Found_co]):
     """A verb that waits for a job of its kind."""
 
     def __call__(
-        self, ws: Workspace, job: Job, on_event: Callable[[Event], None], on_interrupt: OnInterrupt
+        self, ws: Workspace | Server, job: Job, /, on_event: Callable[[Event], None], on_interrupt: OnInterrupt
     ) -> Found_co: ...
 
 
 def attend(
-    ws: Workspace,
+    ws: Workspace | Server,
     submit: Callable[[], Job],
     finish: Finish[Result],
     queued: Queued,
@@ -119,8 +120,8 @@ def _ask(bars: Bars) -> OnInterrupt:
     return ask
 
 
-def _say_left(ws: Workspace, job: Job, common: Common) -> None:
-    job = ws.store.jobs.get(job.id)
+def _say_left(ws: Workspace | Server, job: Job, common: Common) -> None:
+    job = jobs.get(ws, job.id).job
     if common.json:
         print_json(as_json(job))
         return

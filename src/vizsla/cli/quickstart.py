@@ -14,7 +14,7 @@ from vizsla.store.workspace import Workspace
 
 def quickstart(*, common: Common = Common()) -> None:
     """Train LeNet on 5,000 handwritten digits: from pictures to a tested, exported model, in one to two minutes."""
-    with common.open() as ws:
+    with common.open_here(why="It makes a folder of pictures, and everything else from them.") as ws:
         with Bars(quiet=common.json, epoch_lines=False) as bars:
             outcome = verbs.run(ws, on_event=bars.event)
         if common.json:

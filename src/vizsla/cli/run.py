@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from functools import partial
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from vizsla.api import runs
-from vizsla.api.runs import RunStatus
-from vizsla.cli.options import Common, count, make, own_path, with_options
+from vizsla.api import jobs, runs, things
+from vizsla.cli.opening import own_path
+from vizsla.cli.options import Common, count, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
 from vizsla.cli.progress import epoch_line
 from vizsla.cli.queued import QueuedTraining, attend
-from vizsla.training.run import Run
+from vizsla.events import Event
+from vizsla.training.run import Run, RunStatus
 from vizsla.training.spec import GROUPS, TrainingSpec
 
 app = App(name="run", help="Preview, list, show, follow, resume, extend, clone, rename, stop and delete runs.")
@@ -50,7 +53,7 @@ def train(
     Args:
         dataset: Id or name of the dataset, or the beginning of one.
     """
-    spec = make(TrainingSpec, **options | {"net": own_path(options["net"])})
+    spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
     with common.open() as ws:
         submit = partial(runs.submit, ws, dataset, spec, name=name, job=queued.spec())
         return _finished(attend(ws, submit, runs.finish, queued, common), common)
@@ -126,7 +129,7 @@ def clone(
     """
     with common.open() as ws:
         settings = runs.get(ws, original).run.asked.model_dump() | options
-        settings["net"] = own_path(settings["net"])
+        settings["net"] = own_path(settings["net"], common)
         submit = partial(runs.submit_clone, ws, original, make(TrainingSpec, **settings), name=name, job=queued.spec())
         return _finished(attend(ws, submit, runs.finish, queued, common), common)
 
@@ -140,7 +143,7 @@ def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
         name: The new name.
     """
     with common.open() as ws:
-        before = ws.store.find(original, "run").name
+        before = things.find(ws, original, "run").name
         status = runs.rename(ws, original, name)
     if common.json:
         print_json(as_json(status))
@@ -154,9 +157,9 @@ def list_(*, common: Common = Common()) -> None:
     with common.open() as ws:
         found = runs.list_all(ws)
         begun = {status.run.id for status in found}
-        jobs = [job for job in ws.store.jobs.live() if job.kind == "run"]
-        waiting = sum(job.thing not in begun for job in jobs)
-        queued = {job.thing for job in jobs if job.state == "queued"}
+        live = [job for job in jobs.live(ws) if job.kind == "run"]
+        waiting = sum(job.thing not in begun for job in live)
+        queued = {job.thing for job in live if job.state == "queued"}
     if common.json:
         print_json([as_json(status) for status in found])
     elif not found and not waiting:
@@ -180,7 +183,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     with common.open() as ws:
         status = runs.get(ws, name)
         epochs = runs.epochs(ws, status.run.id)
-        job = ws.store.jobs.live_of(status.run.id)
+        job = jobs.live_of(ws, status.run.id)
     if common.json:
         print_json(as_json(status) | {"epochs": epochs})
         return
@@ -198,6 +201,27 @@ def show(name: str, /, *, common: Common = Common()) -> None:
 
 
 @app.command
+def events(name: str, /, *, common: Common = Common()) -> None:
+    """Print everything that happened in a run, one JSON object a line: steps, epochs, also what was undone later.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    found: list[Event] = []
+    with common.open() as ws:
+        id = things.find(ws, name, "run").id
+        after = 0
+        while (part := runs.events(ws, id, after)).next != after:
+            after = part.next
+            if common.json:
+                found += part.events
+            else:
+                sys.stdout.writelines(json.dumps(event) + "\n" for event in part.events)
+    if common.json:
+        print_json(found)
+
+
+@app.command
 def stop(name: str, /, *, common: Common = Common()) -> None:
     """Ask a running run to stop at a checkpoint.
 
@@ -206,7 +230,7 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         entry = runs.stop(ws, name)
-        job = ws.store.jobs.live_of(entry.id)
+        job = jobs.live_of(ws, entry.id)
     if common.json:
         print_json({"stopping": entry.id})
     elif job is None:

@@ -121,7 +121,7 @@ def serve(
     max_upload_bytes = limits.max_upload_bytes()
     _check_certificate(reach)
     _check_proxies(reach)
-    with common.open() as opened:
+    with common.open_here(why="It is the server.") as opened:
         ws = limits.apply(opened)
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)

@@ -1,4 +1,4 @@
-"""Waiting for a job: what happens in it, told as it happens, while the queue is looked after."""
+"""Waiting for a job of a workspace: what happens in it, told as it happens, while the queue is looked after."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from vizsla import events, files, work
 from vizsla.errors import DatabaseUnavailable, DiskFull, from_dict
 from vizsla.events import Event
-from vizsla.jobs.launch import interruptions
 from vizsla.jobs.queue import keep, kill, signal_worker, stop, turn
-from vizsla.store.jobs import Job
+from vizsla.jobs.waiting import OnInterrupt, Teller, to_stop, until_ended
+from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 
-OnInterrupt = Callable[[], Literal["stop", "leave"]]
 POLL_S, TURN_EVERY_S = 0.1, 0.5
 STOP_PATIENCE_S = 60
 DATABASE_PATIENCE_S = 120
 """for how long a database may be away, as when its server is restarted"""
-
-
-class Left(Exception):
-    """Whoever waited for a job goes, and the job goes on."""
-
-    def __init__(self, job: Job) -> None:
-        super().__init__(f"The {job.kind} {job.name!r} goes on.")
-        self.job = job
 
 
 def wait(
@@ -37,17 +27,13 @@ def wait(
     on_event: Callable[[Event], None],
     *,
     offset: int = 0,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> Job:
-    """Look after the queue until a job has ended, and return it as it is then.
-
-    Ctrl-C asks the job to stop, waits for that, and tells `on_event` by an event `stopping`; a second one kills its
-    worker, with an event `killing`. When `on_event` fails, the job is asked to stop too: nothing trains unseen.
+    """Look after the queue until a job has ended, and return it as it is then; see `waiting.until_ended`.
 
     Args:
         on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
         offset: in the events of the job's folder, from which on they are new.
-        on_interrupt: what the first Ctrl-C means: that the job is to be stopped, or left to itself.
 
     Raises:
         VizslaError: what the job failed with.
@@ -55,30 +41,10 @@ def wait(
         Left: it was interrupted, and the job goes on.
         DatabaseUnavailable: the database was away for too long; the job goes on.
     """
-    heeded = 0
-    follower = _Follower(ws, job, on_event, offset)
-    with interruptions() as caught:
-        try:
-            while True:
-                if len(caught) > heeded:
-                    if heeded == 0 and caught[0] == signal.SIGINT and on_interrupt() == "leave":
-                        raise Left(job)
-                    stop(ws, job) if heeded == 0 else kill(ws, job)
-                    if job.state != "queued":
-                        on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
-                    heeded += 1
-                job = follower.look()
-                if not job.live:
-                    break
-                time.sleep(POLL_S)
-        except Left:
-            keep(ws)
-            raise
-        except DatabaseUnavailable as error:  # nobody can be told to stop, and nothing that is at work needs it
-            raise _goes_on(error, job) from None
-        except BaseException:
-            _stop_unseen(ws, job)
-            raise
+    try:
+        job = until_ended(_Waited(ws, job, on_event, offset), on_event, on_interrupt)
+    except DatabaseUnavailable as error:
+        raise _goes_on(error, job) from None
     if job.error is not None:
         raise from_dict(job.error)
     last = events.last(ws.folder(job.kind, job.thing) / work.EVENTS)
@@ -96,7 +62,7 @@ def watch(ws: Workspace, job: Job, on_event: Callable[[Event], None]) -> Job:
         VizslaError: nothing is left of it, for this reason.
         DatabaseUnavailable: the database was away for too long; the job goes on.
     """
-    follower = _Follower(ws, job, on_event, 0)
+    follower = _Waited(ws, job, on_event, 0)
     try:
         while follower.look().live:
             time.sleep(POLL_S)
@@ -118,16 +84,17 @@ def _goes_on(error: DatabaseUnavailable, job: Job) -> DatabaseUnavailable:
     return DatabaseUnavailable(error.what, where=error.where, remedy=remedy)
 
 
-class _Follower:
+class _Waited:
     """Looks after the queue, and tells what happens in one of its jobs."""
 
     def __init__(self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int) -> None:
         self.job = job
+        self.pause_s = POLL_S
         self._ws = ws
         self._on_event = on_event
+        self._teller = Teller(on_event)
         self._folder = ws.folder(job.kind, job.thing)
         self._offset = offset
-        self._told = ("", "", 0)
         self._turned_at = 0.0
         self._away_since: float | None = None
 
@@ -154,10 +121,28 @@ class _Follower:
         self._read()  # the turn that ends a job may remove its events
         self._turn()
         self.job = job = self._ws.store.jobs.get(self.job.id)  # before the events, so that none is missed at the end
-        if (job.state, job.cause, job.attempt) != self._told:
-            self._tell(job)
-            self._told = (job.state, job.cause, job.attempt)
+        self._teller.tell(job, lambda: self._ws.store.jobs.history(job.id))
         self._read()
+
+    def stop(self) -> None:
+        stop(self._ws, self.job)
+
+    def kill(self) -> None:
+        kill(self._ws, self.job)
+
+    def leave(self) -> None:
+        keep(self._ws)
+
+    def stop_unseen(self) -> None:
+        with contextlib.suppress(DiskFull, DatabaseUnavailable):
+            self._ws.store.jobs.ask_stop(self.job.id)
+        with contextlib.suppress(DatabaseUnavailable):
+            signal_worker(self._ws, self.job, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_PATIENCE_S
+        with contextlib.suppress(DiskFull, DatabaseUnavailable):
+            while self._ws.store.jobs.get(self.job.id).live and time.monotonic() < deadline:
+                turn(self._ws)
+                time.sleep(POLL_S)
 
     def _read(self) -> None:
         new, self._offset = events.read(self._folder / work.EVENTS, self._offset)
@@ -174,24 +159,3 @@ class _Follower:
         except Exception:  # what holds up the queue is no reason to stop work that goes on
             if files.lock_holder(self._folder) is None:
                 raise
-
-    def _tell(self, job: Job) -> None:
-        if job.state == "starting":
-            if job.attempt > 1:
-                again = next(c.cause for c in reversed(self._ws.store.jobs.history(job.id)) if c.state == "queued")
-                self._on_event({"event": "notice", "at": job.changed_at, "text": again})
-            self._on_event({"event": "starting", "at": job.changed_at})
-        elif job.state == "queued" and job.cause:
-            self._on_event({"event": "waiting", "at": job.changed_at, "text": job.cause})
-
-
-def _stop_unseen(ws: Workspace, job: Job) -> None:
-    with contextlib.suppress(DiskFull, DatabaseUnavailable):
-        ws.store.jobs.ask_stop(job.id)
-    with contextlib.suppress(DatabaseUnavailable):
-        signal_worker(ws, job, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_PATIENCE_S
-    with contextlib.suppress(DiskFull, DatabaseUnavailable):
-        while ws.store.jobs.get(job.id).live and time.monotonic() < deadline:
-            turn(ws)
-            time.sleep(POLL_S)

@@ -203,16 +203,22 @@ def _tail(path: Path) -> str:
     return "\n".join(lines[-LOG_LINES_SHOWN:])
 
 
+_left: list[subprocess.Popen[bytes]] = []
+"""the processes that were left to themselves: one that has ended is a zombie until its parent looks"""
+
+
 def leave(module: str, argument: str, log: Path) -> None:
     """Start `module` as a process that goes on by itself, whatever becomes of this one."""
+    _left[:] = [process for process in _left if process.poll() is None]
     with log.open("ab") as file:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [*python(), module, argument],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    _left.append(process)
 
 
 ASKED_AT_ONCE, ASKED_AT_MOST = 2, 8

@@ -24,8 +24,7 @@ from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
 from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
-from vizsla.store.jobs import Failure, Job, Kind
-from vizsla.store.queries import Entry
+from vizsla.store.rows import Entry, Failure, Job, Kind
 from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker
 from vizsla.training import run
 

@@ -30,6 +30,23 @@ class Device(NamedTuple):
     """ids of the processes that the driver knows on it"""
 
 
+class Holder(NamedTuple):
+    """A run that is at work on a device."""
+
+    id: str
+    name: str
+    worker: int
+    """id of its process, and of its group of processes"""
+
+
+class Held(NamedTuple):
+    """A device, who of this workspace is at work on it, and the ids of other processes there, as the driver knows."""
+
+    device: Device
+    runs: list[Holder]
+    others: list[int]
+
+
 def devices(found: Found, environment: Mapping[str, str] = os.environ) -> list[Device]:
     """The processor, and the GPUs that a worker would see."""
     return [_cpu(), *(_device(number, gpu) for number, gpu in enumerate(visible(found.gpus, environment)))]

@@ -7,7 +7,7 @@ finds that it comes too late.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import Engine, Row, func, insert, select, update
 
@@ -15,60 +15,8 @@ from vizsla.errors import Conflict, NotFound
 from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store.pages import Cut, cut
+from vizsla.store.rows import LIVE, Change, Job, Kind, State
 from vizsla.store.tables import job, job_change, job_need
-
-Kind = Literal["dataset", "run", "model", "evaluation", "prediction"]
-State = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped", "lost"]
-Failure = Literal["error", "memory", "disk", "killed", "lost", "defect", "parent"]
-
-LIVE: tuple[State, ...] = ("queued", "starting", "running", "stopping")
-"""The states of a job that has not come to its end."""
-
-
-class Job(NamedTuple):
-    """A piece of work in the queue."""
-
-    id: str
-    kind: Kind
-    """of the thing that it works on"""
-    thing: str
-    """id of that thing"""
-    name: str
-    """of the thing, when the job was made"""
-    owner: str
-    priority: int
-    """a higher one comes first"""
-    need: dict[str, Any]
-    """the devices that it needs, see `vizsla.jobs.schedule.Need`"""
-    retries: int
-    """times that it is started again after its worker was killed or lost"""
-    created_at: str
-    state: State
-    changed_at: str
-    cause: str
-    """why it is in this state, for people; "" where that goes without saying"""
-    attempt: int
-    """times that it was started"""
-    held: tuple[str, ...]
-    """the devices that it was given"""
-    stop_asked: bool
-    failure: Failure | None
-    error: dict[str, str] | None
-    """what it failed with, see `VizslaError.as_dict`"""
-
-    @property
-    def live(self) -> bool:
-        """Whether it has not come to its end."""
-        return self.state in LIVE
-
-
-class Change(NamedTuple):
-    """A state that a job came into."""
-
-    state: State
-    at: str
-    attempt: int
-    cause: str
 
 
 class Changed(NamedTuple):

@@ -16,22 +16,12 @@ from vizsla.ids import new_id
 from vizsla.store import engines, schema
 from vizsla.store.accounts import Accounts
 from vizsla.store.answers import Answers
-from vizsla.store.jobs import Jobs, Kind
+from vizsla.store.jobs import Jobs
 from vizsla.store.pages import Cut, cut
+from vizsla.store.rows import Entry, Kind
 from vizsla.store.tables import entry, link
 
 MAX_NAME = 100
-
-
-class Entry(NamedTuple):
-    """A thing that has a name."""
-
-    id: str
-    kind: Kind
-    name: str
-    created_at: str
-    owner: str
-    """an account, or a user of the machine"""
 
 
 class Server(NamedTuple):

@@ -11,8 +11,8 @@ from pathlib import Path
 from vizsla import files
 from vizsla.errors import Conflict, DiskFull, Forbidden
 from vizsla.store.accounts import Role
-from vizsla.store.jobs import Kind
 from vizsla.store.queries import Store
+from vizsla.store.rows import Kind
 
 # The file that makes a folder of each kind whole; it is written last.
 FINAL_FILE: dict[Kind, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -164,6 +165,15 @@ class Progress(NamedTuple):
     """process id of the living worker"""
     elapsed_s: float
     """time spent training, without pauses"""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run and how far it has come."""
+
+    run: Run
+    progress: Progress
+    folder: Path
 
 
 def open_run(folder: Path) -> Run:

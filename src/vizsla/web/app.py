@@ -23,9 +23,23 @@ from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
 from vizsla.web.kept import Kept
 from vizsla.web.live import Live
-from vizsla.web.routes import accounts, datasets, evaluations, jobs, live, machine, models, networks, predictions, runs
+from vizsla.web.routes import (
+    accounts,
+    datasets,
+    evaluations,
+    find,
+    jobs,
+    live,
+    machine,
+    models,
+    networks,
+    predictions,
+    queue,
+    runs,
+)
 from vizsla.web.routes import uploads as upload_routes
 
+NOUNS = (datasets, runs, evaluations, models, predictions, jobs, queue, find, networks, machine, upload_routes, live)
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
 SWEEP_EVERY_S = 3600
@@ -78,7 +92,7 @@ def create_app(
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
     api = APIRouter(prefix="/api/v1")
-    for noun in (datasets, runs, evaluations, models, predictions, jobs, networks, machine, upload_routes, live):
+    for noun in NOUNS:
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)

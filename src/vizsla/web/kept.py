@@ -21,7 +21,7 @@ from vizsla.evaluation.report import read_report
 from vizsla.events import FINAL
 from vizsla.models.card import open_model
 from vizsla.models.predictions import open_prediction
-from vizsla.store.jobs import Kind
+from vizsla.store.rows import Kind
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.web.schema import RunAnswer, read
 

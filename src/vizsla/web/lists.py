@@ -11,9 +11,9 @@ from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla.errors import InvalidInput, NotFound
-from vizsla.store.jobs import Kind
 from vizsla.store.pages import Cut, Place
-from vizsla.store.queries import MAX_NAME, Entry
+from vizsla.store.queries import MAX_NAME
+from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 

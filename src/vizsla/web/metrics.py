@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from vizsla import files
 from vizsla.jobs.devices import capacity
-from vizsla.store.jobs import LIVE, State
+from vizsla.store.rows import LIVE, State
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from vizsla.api.runs import RunStatus
-from vizsla.errors import Conflict, InvalidInput, VizslaError
+from vizsla import events
+from vizsla.api.runs import PART_BYTES
+from vizsla.api.workspace import require_finished
+from vizsla.errors import InvalidInput, VizslaError
 from vizsla.jobs.spec import JobSpec
-from vizsla.store import jobs
+from vizsla.store import rows
 from vizsla.store.queries import MAX_NAME
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import Run, State
+from vizsla.training.run import Run, RunStatus, State
 from vizsla.web import auth
 
 Item = TypeVar("Item")
@@ -54,7 +57,7 @@ class EntryAnswer(Answer):
     """A thing that has a name."""
 
     id: str
-    kind: jobs.Kind
+    kind: rows.Kind
     name: str
     created_at: str
     owner: str
@@ -64,7 +67,7 @@ class JobAnswer(Answer):
     """A piece of work in the queue."""
 
     id: str
-    kind: jobs.Kind = Field(description="of the thing that it works on")
+    kind: rows.Kind = Field(description="of the thing that it works on")
     thing: str = Field(description="id of that thing")
     name: str
     owner: str
@@ -72,20 +75,20 @@ class JobAnswer(Answer):
     need: dict[str, Any]
     retries: int
     created_at: str
-    state: jobs.State
+    state: rows.State
     changed_at: str
     cause: str
     attempt: int
     held: tuple[str, ...]
     stop_asked: bool
-    failure: jobs.Failure | None
+    failure: rows.Failure | None
     error: dict[str, str] | None
 
 
 class ChangeAnswer(Answer):
     """A state that a job came into."""
 
-    state: jobs.State
+    state: rows.State
     at: str
     attempt: int
     cause: str
@@ -159,27 +162,39 @@ class CurvesAnswer(Answer):
     undone_after: int | None = Field(description="points of later steps that were told before are undone")
 
 
+# What these may be is said in the description; the verbs refuse the rest, in the words that they have everywhere.
 Name = Annotated[
     str,
     Field(
-        min_length=1,
-        max_length=MAX_NAME,
-        pattern=r"^[^\s\x00-\x1f\x7f/\\-]([^\x00-\x1f\x7f/\\]*[^\s\x00-\x1f\x7f/\\])?$",
         description="1 to 100 printable characters without a slash, and without a dash or a space at the beginning",
         examples=["dogs-2"],
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": MAX_NAME,
+            "pattern": r"^[^\s\x00-\x1f\x7f/\\-]([^\x00-\x1f\x7f/\\]*[^\s\x00-\x1f\x7f/\\])?$",
+        },
     ),
 ]
 Checkpoint = Annotated[
-    str, Field(pattern="^(best|last|[0-9]{1,15})$", description="best, last or a step", examples=["best"])
+    str,
+    Field(
+        description="best, last or a step",
+        examples=["best"],
+        json_schema_extra={"pattern": "^(best|last|[0-9]{1,15})$"},
+    ),
 ]
 Device = Annotated[
     str | None,
     Field(
-        pattern=r"^(auto|cpu|cuda(:[0-9]{1,4}(,[0-9]{1,4}){0,255})?)$",
         description="auto, cpu, cuda, cuda:N or cuda:N,M; null: as before",
         examples=["cuda:0"],
+        json_schema_extra={"pattern": r"^(auto|cpu|cuda(:[0-9]{1,4}(,[0-9]{1,4}){0,255})?)$"},
     ),
 ]
+
+
+class Events(Page[dict[str, Any]]):
+    """Some of what happened."""
 
 
 class NewName(Body):
@@ -204,18 +219,32 @@ STRICT = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inli
 """for pages with names out of files in them: nothing runs, and nothing is fetched"""
 
 
-def queued(job: jobs.Job, response: Response) -> JobAnswer:
+def queued(job: rows.Job, response: Response) -> JobAnswer:
     """The answer to a request whose work is in the queue now, which says where to ask how it goes."""
     response.headers["Location"] = f"/api/v1/jobs/{job.id}"
     return JobAnswer.model_validate(job)
 
 
-def exact(ws: Workspace, reference: str, *kinds: jobs.Kind) -> str:
+EventsAfter = Annotated[
+    str,
+    Query(description="The `next` of the answer before; `end`: only what is to come.", pattern="^([0-9]{1,15}|end)$"),
+]
+
+
+def some_events(path: Path, after: str) -> Events:
+    """Some events of a log, a megabyte at a time."""
+    if after == "end":
+        return Events(items=[], next=str(events.end(path)))
+    found = events.part(path, int(after), at_least=PART_BYTES)
+    return Events(items=found.events, next=str(found.next))
+
+
+def exact(ws: Workspace, reference: str, *kinds: rows.Kind) -> str:
     """The id of the thing of this id or name. The beginning of one, as at the command line, may soon mean another."""
     return ws.store.exact(reference, *kinds).id
 
 
-def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:
+def read(ws: Workspace, kind: rows.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:
     """A finished thing.
 
     Raises:
@@ -224,11 +253,7 @@ def read(ws: Workspace, kind: jobs.Kind, reference: str, get: Callable[[Workspac
         Damaged: its files cannot be read.
     """
     entry = ws.store.exact(reference, kind)
-    if not ws.is_finished(kind, entry.id):
-        job = ws.store.jobs.live_of(entry.id)
-        remedy = f"GET /api/v1/jobs/{job.id} says how it stands." if job else "Make it again."
-        what = "has not begun" if kind == "run" else "is not finished"
-        raise Conflict(f"The {kind} {entry.name!r} {what}.", remedy=remedy)
+    require_finished(ws, entry)
     try:
         return get(ws, entry.id)
     except InvalidInput as error:

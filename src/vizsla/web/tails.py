@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from vizsla.api.logs import Tail, is_live
-from vizsla.store.jobs import Kind
+from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
 
 MEDIA_TYPE = "application/x-ndjson"

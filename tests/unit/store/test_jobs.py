@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vizsla.errors import Conflict, NotFound
-from vizsla.store.jobs import Job, Jobs
+from vizsla.store.jobs import Jobs
 from vizsla.store.queries import Server, Store
+from vizsla.store.rows import Job
 from vizsla.store.tables import job as job_table
 
 

@@ -37,7 +37,7 @@ class NewEvaluation(Queued):
     """A run or a model to evaluate."""
 
     subject: str = Field(description="id or name of a run or a model", examples=["dogs-1"])
-    split: Literal["train", "val", "test"] = "test"
+    split: str = Field("test", max_length=100, json_schema_extra={"enum": ["train", "val", "test"]})
     checkpoint: Checkpoint = "best"
     name: Name | None = None
 

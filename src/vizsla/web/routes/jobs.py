@@ -7,13 +7,21 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from vizsla import work
 from vizsla.api import jobs
 from vizsla.machine.usage import Sample
-from vizsla.store.jobs import Kind, State
+from vizsla.store.rows import Kind, State
 from vizsla.web.lists import Part
-from vizsla.web.schema import JobAnswer, JobHistory, Page, Ws
+from vizsla.web.schema import Body, Events, EventsAfter, JobAnswer, JobHistory, Page, Ws, some_events
 from vizsla.web.tags import tagged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
+
+
+class Stopped(Body):
+    """How a job is to stop."""
+
+    at_once: bool = Field(False, description="end its worker now; of a run stays what its last checkpoint holds")
+
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -63,7 +71,16 @@ def get_usage(ws: Ws, id: str) -> list[Sample]:
     return jobs.usage(ws, ws.store.jobs.get(id).id)
 
 
+@router.get("/{id}/events")
+def get_events(ws: Ws, id: str, after: EventsAfter = "0") -> Events:
+    """What happened in a job since `after`, as long as its events are kept: those of a run as long as the run, others
+    until it is done. There is always a `next`."""
+    job = ws.store.jobs.get(id)
+    return some_events(ws.folder(job.kind, job.thing) / work.EVENTS, after)
+
+
 @router.post("/{id}/stop", status_code=202)
-def stop_job(ws: Ws, id: str) -> JobAnswer:
+def stop_job(ws: Ws, id: str, body: Stopped | None = None) -> JobAnswer:
     """Ask a job to stop at its next safe point, or take it out of the queue."""
-    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.get(id).id))
+    at_once = body is not None and body.at_once
+    return JobAnswer.model_validate(jobs.stop(ws, ws.store.jobs.get(id).id, at_once=at_once))

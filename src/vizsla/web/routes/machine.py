@@ -22,6 +22,7 @@ class DeviceAnswer(Answer):
     use: float | None
     temperature_c: int | None
     power_w: float | None
+    processes: tuple[int, ...]
 
 
 class HolderAnswer(Answer):

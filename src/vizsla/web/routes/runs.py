@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, work
 from vizsla.api import datasets, history, models, runs
-from vizsla.errors import Busy, InvalidInput
+from vizsla.errors import Busy
 from vizsla.training.rates import Rates
 from vizsla.training.run import State
 from vizsla.training.spec import TrainingSpec
@@ -29,6 +29,8 @@ from vizsla.web.schema import (
     CurvesAnswer,
     Device,
     EntryAnswer,
+    Events,
+    EventsAfter,
     JobAnswer,
     Name,
     NewName,
@@ -40,12 +42,12 @@ from vizsla.web.schema import (
     exact,
     queued,
     read,
+    some_events,
 )
 from vizsla.web.tags import tagged, unchanged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
-PAGE_BYTES = 1_000_000
 PREVIEW_S, FIND_RATE_S = 180.0, 300
 _finding = threading.Lock()
 PLACE = "^[0-9]{1,15}$"
@@ -68,7 +70,7 @@ class Resumed(Queued):
 class Extended(Resumed):
     """A training to make longer."""
 
-    epochs: int = Field(ge=1, le=100_000)
+    epochs: int = Field(description="1 or more")
 
 
 class Cloned(Queued):
@@ -100,10 +102,6 @@ class CheckpointAnswer(BaseModel):
     is_best: bool
     is_last: bool
     num_bytes: int
-
-
-class Events(Page[dict[str, Any]]):
-    """Some of what happened in a run."""
 
 
 class RunListing(Listing):
@@ -215,18 +213,16 @@ async def get_run_log(ws: Ws, reference: str, request: Request, wanted: Annotate
 
 
 @router.get("/{reference}/events")
-def get_events(
-    ws: Ws,
-    reference: str,
-    after: Annotated[str, Query(description="The `next` of the answer before.", pattern=PLACE)] = "0",
-) -> Events:
+def get_events(ws: Ws, reference: str, after: EventsAfter = "0") -> Events:
     """What happened in a run since `after`, a megabyte at a time. There is always a `next`, also at the end of the
     events: what happens later is found from there."""
-    path = ws.folder("run", exact(ws, reference, "run")) / work.EVENTS
-    if not events.is_place(path, int(after)):
-        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
-    lines, offset = events.read(path, int(after), at_least=PAGE_BYTES)
-    return Events(items=lines, next=str(offset))
+    return some_events(ws.folder("run", exact(ws, reference, "run")) / work.EVENTS, after)
+
+
+@router.get("/{reference}/epochs")
+def get_epochs(ws: Ws, reference: str) -> list[dict[str, Any]]:
+    """What each epoch of a run came to."""
+    return runs.epochs(ws, exact(ws, reference, "run"))
 
 
 @router.post("/{reference}/stop", status_code=202)

@@ -1,0 +1,30 @@
+"""Finding things on a server, by what people call them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vizsla.client.server import Server, parsed
+from vizsla.jobs.spec import JobSpec
+from vizsla.store.rows import Entry, Job, Kind
+
+
+def find(server: Server, reference: str, *kinds: Kind) -> Entry:
+    """See `vizsla.api.things.find`."""
+    return parsed(Entry, server.get("find", reference=reference, kind=kinds))
+
+
+def at(server: Server, kind: Kind, reference: str, *rest: str) -> tuple[str, ...]:
+    """The path of a thing, or of something below it, by its id."""
+    return (f"{kind}s", find(server, reference, kind).id, *rest)
+
+
+def delete(server: Server, kind: Kind, reference: str) -> Entry:
+    """Delete a thing of any kind."""
+    return parsed(Entry, server.delete(*at(server, kind, reference)))
+
+
+def submit(server: Server, *path: str, job: JobSpec, **body: Any) -> Job:
+    """Put work into the queue by a request to `path`; what is None in its body is left to the server."""
+    given = {name: value for name, value in body.items() if value is not None}
+    return parsed(Job, server.post(*path, body={**given, "job": job.model_dump(mode="json")}, keyed=True))

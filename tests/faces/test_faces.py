@@ -1,0 +1,415 @@
+"""Every verb has four faces, Python and the command line, each on a folder and on a server: they give the same."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from tests.faces.conftest import LONG, TINY, Steered
+from tests.faces.faces import MEASURED, Faces, Where, alike, plain, refusal, without
+
+import vizsla
+from vizsla.api import datasets, evaluations, history, jobs, logs, machine, models, predictions, runs, things
+from vizsla.cli.main import app
+from vizsla.events import ignore_event
+
+pytestmark = pytest.mark.slow
+
+NOUNS = (
+    "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine", "things",
+)  # fmt: skip
+SETTINGS = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--batch-size", 16)
+
+Part = Callable[[Any], Any]
+
+
+def _all(told: Any) -> Any:
+    return told
+
+
+def _but(name: str) -> Part:
+    return lambda told: {other: told[other] for other in told if other != name}
+
+
+class Look(NamedTuple):
+    """A verb that changes nothing, on the same thing."""
+
+    verb: str
+    call: Callable[[Where], Any]
+    command: tuple[object, ...] | None
+    part: Part = _all
+    """what of the command's JSON is the verb's answer"""
+
+
+LOOKS = [
+    Look("datasets.get", lambda at: datasets.get(at, "shapes"), ("dataset", "show", "shapes")),
+    Look("datasets.get", lambda at: datasets.get(at, "sha"), ("dataset", "show", "sha")),
+    Look("datasets.list_all", datasets.list_all, ("dataset", "list")),
+    Look("runs.get", lambda at: runs.get(at, "trained"), ("run", "show", "trained"), _but("epochs")),
+    Look("runs.list_all", runs.list_all, ("run", "list")),
+    Look("runs.epochs", lambda at: runs.epochs(at, "tra"), ("run", "show", "trained"), lambda told: told["epochs"]),
+    Look("runs.events", lambda at: runs.events(at, "trained").events, ("run", "events", "trained")),
+    Look("runs.events", lambda at: runs.events(at, "trained", runs.events(at, "trained").next), None),
+    Look("runs.follow", lambda at: runs.follow(at, "trained", ignore_event), ("run", "follow", "trained"),
+         _but("epochs")),
+    Look("evaluations.get", lambda at: evaluations.get(at, "measured"), ("evaluation", "show", "measured")),
+    Look("evaluations.list_all", evaluations.list_all, ("evaluation", "list")),
+    Look("models.get", lambda at: models.get(at, "exported"), ("model", "show", "exported")),
+    Look("models.list_all", models.list_all, ("model", "list")),
+    Look("predictions.get", lambda at: predictions.get(at, "seen"), ("prediction", "show", "seen")),
+    Look("predictions.rows", lambda at: predictions.rows(at, "seen", limit=3), None),
+    Look("predictions.rows", lambda at: predictions.rows(at, "seen", label="ring", first=1), None),
+    Look("predictions.list_all", predictions.list_all, ("prediction", "list")),
+    Look("history.get", lambda at: json.loads(history.get(at, "trained", points=9).json),
+         ("run", "history", "trained", "--points", 9)),
+    Look("logs.lines", lambda at: list(logs.lines(at, "trained", follow=True)), None),
+    Look("jobs.usage", lambda at: jobs.usage(at, "trained"), None),
+    Look("jobs.get", lambda at: jobs.get(at, "trained"), ("jobs", "show", "trained"),
+         lambda told: {"job": _but("history")(_but("usage")(told)), "history": told["history"]}),
+    Look("jobs.list_all", jobs.list_all, ("jobs", "list")),
+    Look("jobs.list_all", lambda at: jobs.list_all(at, limit=3), ("jobs", "list", "--limit", 3)),
+    Look("jobs.live", jobs.live, None),
+    Look("jobs.live_of", lambda at: jobs.live_of(at, things.find(at, "trained", "run").id), None),
+    Look("jobs.keeper_of", jobs.keeper_of, None),
+    Look("jobs.leave", jobs.leave, None),
+    Look("machine.held", machine.held, ("devices",), lambda told: [
+        {"device": without(held, {"runs", "other_processes"}), "runs": held["runs"]} for held in told]),
+    Look("things.find", lambda at: things.find(at, "expo", "model"), None),
+]  # fmt: skip
+
+
+class Change(NamedTuple):
+    """A verb that makes or changes something: each face does so to a thing of its own, named for it."""
+
+    verb: str
+    call: Callable[[Where, str], Any]
+    command: Callable[[str], tuple[object, ...]] | None
+    printed: Part = _all
+    """what the command prints of the verb's answer"""
+    undone_by: Callable[[str], str] | None = None
+    """the job that is stopped afterwards"""
+    compared: Part = _all
+    """what of both is to be the same"""
+
+
+def _deleted(entry: Any) -> Any:
+    return {"deleted": entry["id"]}
+
+
+def _asked(job: Any) -> Any:
+    """What of a job does not change while it is looked at."""
+    return {name: job[name] for name in ("kind", "name", "owner", "priority", "need", "retries")}
+
+
+def _spec(at: Where) -> vizsla.DatasetSpec:
+    return datasets.get(at, "shapes").spec
+
+
+def _create(name: str) -> tuple[object, ...]:
+    return "dataset", "create", name, "PICTURES", "--size", 32, "--val-percent", 20, "--test-percent", 20
+
+
+WHILE_FREE = [
+    Change("datasets.create", lambda at, face: datasets.create(at, face, _spec(at)), _create),
+    Change("runs.start", lambda at, face: runs.start(at, "shapes", TINY, name=face),
+           lambda face: ("train", "shapes", *SETTINGS, "--name", face)),
+    Change("runs.finish", lambda at, face: runs.finish(at, _job_of(at, "run", face)), None),
+]  # fmt: skip
+
+WHILE_BUSY = [
+    Change("datasets.submit", lambda at, face: datasets.submit(at, f"later {face}", _spec(at)),
+           lambda face: (*_create(f"later {face}"), "--detach"), compared=_asked),
+    Change("datasets.finish", lambda at, face: datasets.finish(at, jobs.get(at, f"later {face}").job), None),
+    Change("evaluations.submit", lambda at, face: evaluations.submit(at, face, split="val", name=face),
+           lambda face: ("evaluate", face, "--split", "val", "--name", face, "--detach"), compared=_asked),
+    Change("evaluations.finish", lambda at, face: evaluations.finish(at, _job_of(at, "evaluation", face)), None),
+    Change("models.submit", lambda at, face: models.submit(at, face, name=face),
+           lambda face: ("model", "export", face, "--name", face, "--detach"), compared=_asked),
+    Change("models.finish", lambda at, face: models.finish(at, _job_of(at, "model", face)), None),
+    Change("runs.submit", lambda at, face: runs.submit(at, "shapes", LONG, name=f"queued {face}"),
+           lambda face: ("train", "shapes", *SETTINGS[:4], "--epochs", 5000, "--batch-size", 16,
+                         "--name", f"queued {face}", "--detach"), compared=_asked),
+    Change("runs.stop", lambda at, face: runs.stop(at, f"queued {face}"),
+           lambda face: ("run", "stop", f"queued {face}"), lambda entry: {"stopping": entry["id"]}),
+    Change("runs.submit_clone", lambda at, face: runs.submit_clone(at, face, name=f"clone of {face}"),
+           lambda face: ("run", "clone", face, "--name", f"clone of {face}", "--detach"), compared=_asked),
+    Change("jobs.stop", lambda at, face: jobs.stop(at, f"clone of {face}"),
+           lambda face: ("jobs", "stop", f"clone of {face}"), compared=_asked),
+    Change("runs.submit_resume", lambda at, face: runs.submit_resume(at, "halted"),
+           lambda face: ("run", "resume", "halted", "--detach"), undone_by=lambda face: "halted", compared=_asked),
+    Change("runs.submit_extend", lambda at, face: runs.submit_extend(at, face, 2),
+           lambda face: ("run", "extend", face, "--epochs", 2, "--detach"), undone_by=str, compared=_asked),
+    Change("runs.rename", lambda at, face: runs.rename(at, face, f"renamed {face}"),
+           lambda face: ("run", "rename", face, f"renamed {face}")),
+    Change("predictions.submit", lambda at, face: predictions.submit(at, face, _spec(at).source, name=face),
+           lambda face: ("prediction", "create", face, "PICTURES", "--name", face, "--detach"), compared=_asked),
+    Change("predictions.finish", lambda at, face: predictions.finish(at, _job_of(at, "prediction", face)), None,
+           compared=_but("finished_at")),
+    Change("predictions.delete", predictions.delete, lambda face: ("prediction", "delete", face), _deleted),
+    Change("evaluations.delete", evaluations.delete,
+           lambda face: ("evaluation", "delete", face), _deleted),
+    Change("models.delete", models.delete, lambda face: ("model", "delete", face), _deleted),
+    Change("runs.delete", lambda at, face: runs.delete(at, f"renamed {face}"),
+           lambda face: ("run", "delete", f"renamed {face}"), _deleted),
+    Change("datasets.delete", datasets.delete, lambda face: ("dataset", "delete", face),
+           _deleted),
+]  # fmt: skip
+
+# They submit and finish, and nothing else. The fixtures do so on the server.
+COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.resume", "runs.extend", "runs.clone"}
+
+# They work on folders of the machine that runs them. Their commands refuse a server.
+ONLY_HERE = {
+    "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
+    "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
+    "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
+    "runs.preview",
+}  # fmt: skip
+COMMANDS_ONLY_HERE = [
+    ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
+    ("run", "preview", "shapes", "--out", "x"), ("run", "find-rate", "shapes"), ("network", "show", "my.py"),
+    ("network", "draw", "my.py"), ("prediction", "export", "seen"),
+    ("account", "create", "ada"), ("account", "list"), ("account", "role", "ada", "viewer"),
+    ("account", "password", "ada"), ("account", "disable", "ada"), ("account", "enable", "ada"),
+    ("account", "delete", "ada"), ("account", "token", "ada"), ("account", "tokens", "ada"),
+    ("account", "revoke", "ada", "x"), ("account", "audit"),
+]  # fmt: skip
+# Its JSON is an object a line, for as long as there are lines: the verb behind it is among the looks.
+WITHOUT_END = {("jobs", "log")}
+NEED_NO_WORKSPACE = {("network", "list"), ("login",), ("logout",)}
+
+
+class Refused(NamedTuple):
+    """What is refused, and as which kind of error."""
+
+    kind: str
+    call: Callable[[Where], Any] | None
+    command: tuple[object, ...] | None
+
+
+REFUSALS = [
+    Refused("not-found", lambda at: datasets.get(at, "nowhere"), ("dataset", "show", "nowhere")),
+    Refused("not-found", lambda at: datasets.get(at, ""), ("dataset", "show", "")),
+    Refused("not-found", lambda at: datasets.get(at, "shapez"), ("dataset", "show", "shapez")),
+    Refused("not-found", lambda at: datasets.delete(at, "nowhere"), ("dataset", "delete", "nowhere")),
+    Refused("not-found", lambda at: runs.get(at, "nowhere"), ("run", "show", "nowhere")),
+    Refused("not-found", lambda at: runs.start(at, "nowhere"), ("train", "nowhere")),
+    Refused("not-found", lambda at: runs.resume(at, "nowhere"), ("run", "resume", "nowhere")),
+    Refused("not-found", lambda at: runs.extend(at, "nowhere", 1), ("run", "extend", "nowhere", "--epochs", 1)),
+    Refused("not-found", lambda at: runs.clone(at, "nowhere"), ("run", "clone", "nowhere")),
+    Refused("not-found", lambda at: runs.follow(at, "nowhere", ignore_event), ("run", "follow", "nowhere")),
+    Refused("not-found", lambda at: runs.events(at, "nowhere"), ("run", "events", "nowhere")),
+    Refused("not-found", lambda at: runs.epochs(at, "nowhere"), None),
+    Refused("not-found", lambda at: runs.stop(at, "nowhere"), ("run", "stop", "nowhere")),
+    Refused("not-found", lambda at: runs.rename(at, "nowhere", "x"), ("run", "rename", "nowhere", "x")),
+    Refused("not-found", lambda at: runs.delete(at, "nowhere"), ("run", "delete", "nowhere")),
+    Refused("not-found", lambda at: evaluations.create(at, "nowhere"), ("evaluate", "nowhere")),
+    Refused("not-found", lambda at: evaluations.get(at, "nowhere"), ("evaluation", "show", "nowhere")),
+    Refused("not-found", lambda at: evaluations.get(at, "meas"), ("evaluation", "show", "meas")),
+    Refused("not-found", lambda at: evaluations.delete(at, "nowhere"), ("evaluation", "delete", "nowhere")),
+    Refused("not-found", lambda at: models.export(at, "nowhere"), ("model", "export", "nowhere")),
+    Refused("not-found", lambda at: models.get(at, "trained"), ("model", "show", "trained")),
+    Refused("not-found", lambda at: models.delete(at, "nowhere"), ("model", "delete", "nowhere")),
+    Refused("not-found", lambda at: jobs.get(at, "nowhere"), ("jobs", "show", "nowhere")),
+    Refused("not-found", lambda at: jobs.stop(at, "nowhere"), ("jobs", "stop", "nowhere")),
+    Refused("not-found", lambda at: things.find(at, "nowhere", "run", "model"), None),
+    Refused("not-found", lambda at: models.export(at, "trained", checkpoint="77"),
+            ("model", "export", "trained", "--checkpoint", 77)),
+    Refused("not-found", lambda at: evaluations.create(at, "trained", checkpoint="77"),
+            ("evaluate", "trained", "--checkpoint", 77)),
+    Refused("not-found", lambda at: runs.start(at, "shapes", TINY.model_copy(update={"net": "lenett"})),
+            ("train", "shapes", "--net", "lenett")),
+    Refused("invalid-input", lambda at: runs.start(at, "shapes", TINY.model_copy(update={"net": "/etc/my.py"})),
+            ("train", "shapes", "--net", "/etc/my.py")),
+    Refused("invalid-input", None, ("train", "shapes", "--epochs", 0)),
+    Refused("invalid-input", None, ("train", "shapes", "--priority", 1000)),
+    Refused("invalid-input", None, ("dataset", "create", "x", "PICTURES", "--val-percent", 120)),
+    Refused("usage", None, ("evaluate", "trained", "--split", "tset")),
+    Refused("invalid-input", lambda at: evaluations.create(at, "trained", split="tset"), None),
+    Refused("invalid-input", lambda at: runs.extend(at, "trained", 0), ("run", "extend", "trained", "--epochs", 0)),
+    Refused("invalid-input", lambda at: runs.extend(at, "trained", 10**9),
+            ("run", "extend", "trained", "--epochs", 10**9)),
+    Refused("invalid-input", lambda at: runs.extend(at, "trained", 1, device="gpu"),
+            ("run", "extend", "trained", "--epochs", 1, "--device", "gpu")),
+    Refused("invalid-input", lambda at: runs.rename(at, "trained", "a/b"), ("run", "rename", "trained", "a/b")),
+    Refused("invalid-input", lambda at: runs.start(at, "shapes", TINY, name=" "),
+            ("train", "shapes", *SETTINGS, "--name", " ")),
+    Refused("invalid-input", lambda at: runs.events(at, "trained", 3), None),
+    Refused("invalid-input", lambda at: datasets.create(at, "x", _spec(at).model_copy(update={"source": _nowhere(at)})),
+            ("dataset", "create", "x", "PICTURES/nowhere", "--size", 32)),
+    Refused("unavailable", lambda at: runs.start(at, "shapes", TINY.model_copy(update={"device": "cuda:7"})),
+            ("train", "shapes", *SETTINGS, "--device", "cuda:7")),
+    Refused("conflict", lambda at: datasets.create(at, "shapes", _spec(at)), _create("shapes")),
+    Refused("conflict", lambda at: runs.start(at, "shapes", TINY, name="trained"),
+            ("train", "shapes", *SETTINGS, "--name", "trained")),
+    Refused("conflict", lambda at: evaluations.create(at, "trained", name="measured"),
+            ("evaluate", "trained", "--name", "measured")),
+    Refused("conflict", lambda at: models.export(at, "trained", name="exported"),
+            ("model", "export", "trained", "--name", "exported")),
+    Refused("conflict", lambda at: datasets.delete(at, "shapes"), ("dataset", "delete", "shapes")),
+    Refused("conflict", lambda at: runs.delete(at, "trained"), ("run", "delete", "trained")),
+    Refused("conflict", lambda at: models.delete(at, "exported"), ("model", "delete", "exported")),
+    Refused("conflict", lambda at: runs.resume(at, "trained"), ("run", "resume", "trained")),
+    Refused("conflict", lambda at: runs.stop(at, "trained"), ("run", "stop", "trained")),
+    Refused("conflict", lambda at: jobs.stop(at, "trained"), ("jobs", "stop", "trained")),
+]  # fmt: skip
+
+REFUSALS_WHILE_BUSY = [
+    Refused("conflict", lambda at: runs.rename(at, "trained", "halted"), ("run", "rename", "trained", "halted")),
+    Refused("conflict", lambda at: runs.get(at, "waiting"), ("run", "show", "waiting")),
+    Refused("conflict", lambda at: runs.delete(at, "waiting"), ("run", "delete", "waiting")),
+    Refused("conflict", lambda at: runs.clone(at, "waiting"), ("run", "clone", "waiting")),
+    Refused("conflict", lambda at: evaluations.create(at, "waiting"), ("evaluate", "waiting")),
+    Refused("conflict", lambda at: models.export(at, "waiting"), ("model", "export", "waiting")),
+    Refused("conflict", lambda at: runs.delete(at, "long"), ("run", "delete", "long")),
+    Refused("conflict", lambda at: runs.rename(at, "long", "longer"), ("run", "rename", "long", "longer")),
+    Refused("conflict", lambda at: runs.extend(at, "long", 1), ("run", "extend", "long", "--epochs", 1)),
+    Refused("not-found", lambda at: runs.get(at, "queued face0"), ("run", "show", "queued face0")),
+]  # fmt: skip
+
+
+def _job_of(at: Where, kind: str, name: str) -> Any:
+    return next(job for job in reversed(jobs.list_all(at)) if (job.kind, job.name) == (kind, name))
+
+
+def _nowhere(at: Where) -> Path:
+    return _spec(at).source / "nowhere"
+
+
+def _words(faces: Faces, command: tuple[object, ...]) -> list[object]:
+    pictures = str(_spec(faces.ws).source)
+    return [word.replace("PICTURES", pictures) if isinstance(word, str) else word for word in command]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.verb)
+def test_what_is_looked_at_is_the_same(faces: Faces, look: Look) -> None:
+    here, there = look.call(faces.python(0)), look.call(faces.python(1))
+    measured = MEASURED if look.verb == "machine.held" else set()
+    expected = without(plain(here), measured)
+    assert without(plain(there), measured) == expected
+    if not measured:
+        assert here == there, "of the same types too"
+    if look.command is not None:
+        answers = [faces.command(number, *_words(faces, look.command)) for number in (0, 1)]
+        assert [answer.status for answer in answers] == [0, 0]
+        assert [without(look.part(answer.told), measured) for answer in answers] == [expected, expected]
+
+
+@pytest.mark.parametrize("change", WHILE_FREE, ids=lambda change: change.verb)
+def test_what_is_made_is_alike(faces: Faces, change: Change) -> None:
+    _make_four(faces, change)
+
+
+@pytest.mark.parametrize("refused", REFUSALS, ids=lambda refused: refused.kind)
+def test_what_is_refused_is_refused_alike(faces: Faces, refused: Refused) -> None:
+    _refuse(faces, refused)
+
+
+def test_verbs_that_wait_on_a_server(steered: Steered) -> None:
+    """The others of `COMPOSED` have made what is looked at."""
+    assert steered.states == ["stopped"] * 3
+    new, resumed, extended = steered.told
+    assert {"starting", "started", "step", "stopped"} <= set(new)
+    assert {"starting", "resumed", "step", "stopped"} <= set(resumed)
+    assert "started" not in resumed, "what was told before is no news"
+    assert extended[-1] == "stopped"
+
+
+@pytest.mark.parametrize("change", WHILE_BUSY, ids=lambda change: change.verb)
+def test_what_is_changed_is_alike(busy: Faces, change: Change) -> None:
+    _make_four(busy, change)
+
+
+@pytest.mark.parametrize("refused", REFUSALS_WHILE_BUSY, ids=lambda refused: refused.kind)
+def test_what_is_refused_meanwhile_is_refused_alike(busy: Faces, refused: Refused) -> None:
+    _refuse(busy, refused)
+
+
+def _make_four(faces: Faces, change: Change) -> None:
+    told = []
+    for number in range(4):
+        face = f"face{number}"
+        if number > 1 and change.command is not None:
+            answer = faces.command(number - 2, *_words(faces, change.command(face)))
+            assert answer.status == 0, answer
+            found = answer.told
+        else:
+            found = plain(change.call(faces.python(number % 2), face))
+            found = change.printed(found) if change.command is not None else found
+        told.append(alike(change.compared(found)))
+        if change.undone_by is not None:
+            jobs.stop(faces.ws, change.undone_by(face))
+    for one in told[1:]:
+        assert one == told[0]
+
+
+def _refuse(faces: Faces, refused: Refused) -> None:
+    call, expected = refused.call, None
+    if call is not None:
+        here, there = (refusal(lambda number=number: call(faces.python(number))) for number in (0, 1))
+        assert there == here
+        assert here["kind"] == refused.kind
+        expected = {name: text for name, text in here.items() if name != "type"}
+    if refused.command is not None:
+        here, there = (faces.command(number, *_words(faces, refused.command)) for number in (0, 1))
+        assert there == here
+        assert here.status == (2 if refused.kind == "usage" else 1)
+        assert here.told["error"]["kind"] == refused.kind
+        if expected is not None:
+            assert here.told["error"] == expected
+
+
+@pytest.mark.parametrize("command", COMMANDS_ONLY_HERE, ids=" ".join)
+def test_commands_that_work_here_only_say_so(faces: Faces, command: tuple[object, ...]) -> None:
+    refused = faces.command(1, *command)
+    assert refused.status == 1
+    assert "This command asks no server." in refused.told["error"]["what"]
+
+
+def test_every_verb_has_its_faces() -> None:
+    verbs = {f"{noun}.{name}" for noun in NOUNS for name in _verbs(import_module(f"vizsla.api.{noun}"))}
+    rows = {row.verb for row in (*LOOKS, *WHILE_FREE, *WHILE_BUSY)}
+    assert rows | COMPOSED | ONLY_HERE == verbs
+    assert not rows & COMPOSED
+    assert not rows & ONLY_HERE
+
+
+def _verbs(module: Any) -> dict[str, Callable[..., Any]]:
+    """The functions of a module that take a workspace first."""
+    found = {}
+    for name, verb in inspect.getmembers(module, inspect.isfunction):
+        parameters = list(inspect.signature(verb).parameters.values())
+        takes = bool(parameters) and "Workspace" in str(parameters[0].annotation)
+        if verb.__module__ == module.__name__ and not name.startswith("_") and takes:
+            found[name] = verb
+    return found
+
+
+def test_the_client_has_the_same_signatures() -> None:
+    num_served = 0
+    for noun in NOUNS:
+        for name, verb in _verbs(import_module(f"vizsla.api.{noun}")).items():
+            if not hasattr(verb, "__wrapped__"):
+                continue
+            num_served += 1
+            here = inspect.signature(verb)
+            there = inspect.signature(getattr(import_module(f"vizsla.client.{noun}"), name))
+            assert list(there.parameters.values())[1:] == list(here.parameters.values())[1:], f"{noun}.{name}"
+            assert there.return_annotation == here.return_annotation, f"{noun}.{name}"
+    assert num_served > 30
+
+
+def test_every_command_is_among_them() -> None:
+    headings = [heading.split() for heading in re.findall(r"^#+ vizsla (.+)$", app.generate_docs(), re.MULTILINE)]
+    commands = {tuple(words) for words in headings if sum(words == other[: len(words)] for other in headings) == 1}
+    rows = [row.command for row in LOOKS if row.command]
+    rows += [row.command("face") for row in (*WHILE_FREE, *WHILE_BUSY) if row.command]
+    rows += COMMANDS_ONLY_HERE
+    covered = {command for command in commands for row in rows if row[: len(command)] == command}
+    assert commands - covered == NEED_NO_WORKSPACE | WITHOUT_END
