@@ -40,9 +40,11 @@ def create(
 ) -> None:
     """Build a dataset from a folder with one sub-folder a class, or with train/, val/ and test/ folders of those.
 
+    Or from a text list with a line for each picture: its path, a space, and its class.
+
     Args:
         name: Name of the dataset.
-        path: The folder of pictures, or a zip or tar archive of it.
+        path: The folder of pictures, a zip or tar archive of it, or a text list.
     """
     width, height = parse_size(size)
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
-from vizsla.datasets.spec import DatasetSpec, upload_id
+from vizsla.datasets.spec import PATHS, DatasetSpec, upload_id
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page
 from vizsla.web.once import KEYED, Once
@@ -49,17 +49,18 @@ def list_datasets(ws: Ws, kept: Known, wanted: Annotated[Listing, Query()]) -> R
 
 @router.post("", status_code=202, dependencies=KEYED)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
-    """Put the building of a dataset into the queue, from folders or archives that the server may read, or from uploads.
+    """Put the building of a dataset into the queue: from folders, archives or lists that may be read, or from uploads.
 
     A source such as `upload:1swk2a7qx4` names an upload, which is gone when the dataset is there.
     """
-    named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
+    named = {name: getattr(body.spec, name) for name in PATHS}
     paths = {
         name: allowed(request, path, where=f"spec.{name}")
         for name, path in named.items()
         if path is not None and upload_id(path) is None
     }
-    return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
+    spec, folders = body.spec.model_copy(update=paths), request.app.state.allowed
+    return queued(datasets.submit(ws, body.name, spec, job=body.job, allowed=folders), response)
 
 
 class PictureAnswer(Answer):
