@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import datasets
+from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
@@ -60,6 +61,10 @@ def create(
     next_step(["vizsla", "train", name], "Train a network on it:")
 
 
+add_rename(app, "dataset")
+add_notes(app, "dataset")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all datasets."""
@@ -94,10 +99,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     with common.open() as ws:
         dataset = datasets.get(ws, name)
         folder = ws.folder("dataset", dataset.id)
-    if common.json:
-        print_json(dataset)
-        return
-    show_dataset(dataset)
+        if common.json:
+            print_json(dataset)
+            return
+        show_dataset(dataset)
+        show_notes(ws, "dataset", dataset.id)
     out.print(f"\n[dim]in[/] {safe(folder)}", soft_wrap=True)
 
 

@@ -11,7 +11,8 @@ from cyclopts import App, Parameter
 
 import vizsla
 from vizsla import files
-from vizsla.api import predictions
+from vizsla.api import notes, predictions
+from vizsla.cli.naming import add_notes, add_rename, safe_lines
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
@@ -56,6 +57,10 @@ def create(
     next_step(["vizsla", "prediction", "show", found.name, "--top", "9"], "See the surest pictures of each class:")
 
 
+add_rename(app, "prediction")
+add_notes(app, "prediction")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all predictions."""
@@ -96,11 +101,14 @@ def show(
             for label, num in found.classes.items()
             if num and top > 0
         }
+        written = notes.read(ws, "prediction", found.id)
     if common.json:
         shown = {label: [row.model_dump() for row in rows] for label, rows in surest.items()}
         print_json(found.model_dump(mode="json") | ({"surest": shown} if top > 0 else {}))
         return
     show_prediction(found)
+    if written:
+        out.print(f"\n{safe_lines(written)}", soft_wrap=True)
     for label, rows in surest.items():
         _show_surest(label, rows)
 

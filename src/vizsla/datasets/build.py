@@ -80,11 +80,7 @@ def build(
         used=len(used),
         rejected=len(rows) - len(used),
         rejected_reasons=dict(reasons.most_common()),
-        fingerprint=fingerprint(
-            preprocess,
-            filled.encoding,
-            (Labelled(str(r.label), r.split or "train", str(r.sha256)) for r in used),
-        ),
+        fingerprint=fingerprint(preprocess, filled.encoding, _labelled(used)),
         statistics=describe(used, moments, disk_bytes=_disk_bytes(folder)),
         vizsla_version=version(),
     )
@@ -178,6 +174,10 @@ def _divided(spec: DatasetSpec, given: frozenset[Given], rows: list[Row]) -> lis
         split: Split | None = None if row.reason is not None else row.split or next(drawn)
         final.append(dataclasses.replace(row, split=split))
     return final
+
+
+def _labelled(used: list[Row]) -> list[Labelled]:
+    return [Labelled(str(row.label), row.split or "train", str(row.sha256)) for row in used]
 
 
 def _counts(labels: list[str], used: list[Row]) -> dict[Split, dict[str, int]]:

@@ -115,7 +115,7 @@ def location(spec: DatasetSpec, found: Found) -> Path:
 
 def _base(spec: DatasetSpec, root: Path) -> Path:
     """The folder to which the paths of a root are relative."""
-    return (spec.picture_folder or root.parent) if lists.is_list(root) else root
+    return root if root.is_dir() else spec.picture_folder or root.parent
 
 
 class _Visit(NamedTuple):

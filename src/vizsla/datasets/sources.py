@@ -55,6 +55,12 @@ def _require(path: Path) -> None:
         ) from None
     if is_folder:
         require_folder(path)
+    elif not is_archive and path.name.lower().endswith(archive.INNER):
+        raise InvalidInput(
+            "This is a file, and neither a folder nor an archive.",
+            where=str(path),
+            remedy=f"Give a folder with one sub-folder of pictures a class, or an archive of it. {archive.FORMATS}",
+        )
     elif not is_archive:
         lists.require(path)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from vizsla.api import datasets
+from vizsla.api import datasets, notes
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import PATHS, DatasetSpec, upload_id
@@ -17,14 +17,17 @@ from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     PNG,
     Answer,
+    Changed,
     EntryAnswer,
     JobAnswer,
     Limit,
     Name,
+    NotesAnswer,
     Page,
     Queued,
     RowAfter,
     Ws,
+    change,
     exact,
     queued,
     read,
@@ -107,6 +110,21 @@ def get_picture(ws: Ws, reference: str, index: Annotated[int, Path(ge=0, lt=2**5
 def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A dataset: its classes, splits, and what was rejected."""
     return tagged(request, kept.require(ws, "dataset", exact(ws, reference, "dataset")).body)
+
+
+@router.patch("/{reference}", response_model=Dataset)
+def change_dataset(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give a dataset another name, or other notes."""
+    id = exact(ws, reference, "dataset")
+    with unchanged(request, lambda: kept.require(ws, "dataset", id).body):
+        change(ws, "dataset", id, body)
+    return tagged(request, kept.require(ws, "dataset", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about a dataset."""
+    return NotesAnswer(notes=notes.read(ws, "dataset", exact(ws, reference, "dataset")))
 
 
 @router.delete("/{reference}")
