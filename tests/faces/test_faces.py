@@ -15,14 +15,15 @@ from tests.faces.conftest import LONG, TINY, Steered
 from tests.faces.faces import MEASURED, Faces, Where, alike, plain, refusal, without
 
 import vizsla
-from vizsla.api import datasets, evaluations, history, jobs, logs, machine, models, predictions, runs, things
+from vizsla.api import datasets, evaluations, history, jobs, logs, machine, models, notes, predictions, runs, things
 from vizsla.cli.main import app
 from vizsla.events import ignore_event
 
 pytestmark = pytest.mark.slow
 
 NOUNS = (
-    "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine", "things",
+    "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine", "notes",
+    "sweeps", "things",
 )  # fmt: skip
 SETTINGS = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--batch-size", 16)
 
@@ -68,6 +69,14 @@ LOOKS = [
     Look("predictions.list_all", predictions.list_all, ("prediction", "list")),
     Look("history.get", lambda at: json.loads(history.get(at, "trained", points=9).json),
          ("run", "history", "trained", "--points", 9)),
+    Look("notes.read", lambda at: notes.read(at, "model", "exported"), ("model", "notes", "exported"),
+         lambda told: told["notes"]),
+    Look("notes.read", lambda at: notes.read(at, "dataset", "shapes"), ("dataset", "notes", "shapes"),
+         lambda told: told["notes"]),
+    Look("notes.read", lambda at: notes.read(at, "run", "trained"), ("run", "notes", "trained"),
+         lambda told: told["notes"]),
+    Look("notes.read", lambda at: notes.read(at, "prediction", "seen"), ("prediction", "notes", "seen"),
+         lambda told: told["notes"]),
     Look("logs.lines", lambda at: list(logs.lines(at, "trained", follow=True)), None),
     Look("jobs.usage", lambda at: jobs.usage(at, "trained"), None),
     Look("jobs.get", lambda at: jobs.get(at, "trained"), ("jobs", "show", "trained"),
@@ -151,13 +160,26 @@ WHILE_BUSY = [
            lambda face: ("prediction", "create", face, "PICTURES", "--name", face, "--detach"), compared=_asked),
     Change("predictions.finish", lambda at, face: predictions.finish(at, _job_of(at, "prediction", face)), None,
            compared=_but("finished_at")),
-    Change("predictions.delete", predictions.delete, lambda face: ("prediction", "delete", face), _deleted),
-    Change("evaluations.delete", evaluations.delete,
-           lambda face: ("evaluation", "delete", face), _deleted),
-    Change("models.delete", models.delete, lambda face: ("model", "delete", face), _deleted),
+    Change("notes.write", lambda at, face: notes.write(at, "evaluation", face, "Of the second camera."),
+           lambda face: ("evaluation", "notes", face, "Of the second camera."), lambda text: {"notes": text}),
+    Change("things.rename", lambda at, face: things.rename(at, "model", face, f"named {face}"),
+           lambda face: ("model", "rename", face, f"named {face}")),
+    Change("things.rename", lambda at, face: things.rename(at, "evaluation", face, f"named {face}"),
+           lambda face: ("evaluation", "rename", face, f"named {face}")),
+    Change("things.rename", lambda at, face: things.rename(at, "prediction", face, f"named {face}"),
+           lambda face: ("prediction", "rename", face, f"named {face}")),
+    Change("things.rename", lambda at, face: things.rename(at, "dataset", face, f"named {face}"),
+           lambda face: ("dataset", "rename", face, f"named {face}")),
+    Change("predictions.delete", lambda at, face: predictions.delete(at, f"named {face}"),
+           lambda face: ("prediction", "delete", f"named {face}"), _deleted),
+    Change("evaluations.delete", lambda at, face: evaluations.delete(at, f"named {face}"),
+           lambda face: ("evaluation", "delete", f"named {face}"), _deleted),
+    Change("models.delete", lambda at, face: models.delete(at, f"named {face}"),
+           lambda face: ("model", "delete", f"named {face}"), _deleted),
     Change("runs.delete", lambda at, face: runs.delete(at, f"renamed {face}"),
            lambda face: ("run", "delete", f"renamed {face}"), _deleted),
-    Change("datasets.delete", datasets.delete, lambda face: ("dataset", "delete", face),
+    Change("datasets.delete", lambda at, face: datasets.delete(at, f"named {face}"),
+           lambda face: ("dataset", "delete", f"named {face}"),
            _deleted),
 ]  # fmt: skip
 
@@ -169,7 +191,8 @@ ONLY_HERE = {
     "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
     "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
-    "runs.preview",
+    "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
+    "sweeps.submit", "datasets.rename", "evaluations.rename", "models.rename",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
@@ -179,6 +202,8 @@ COMMANDS_ONLY_HERE = [
     ("account", "password", "ada"), ("account", "disable", "ada"), ("account", "enable", "ada"),
     ("account", "delete", "ada"), ("account", "token", "ada"), ("account", "tokens", "ada"),
     ("account", "revoke", "ada", "x"), ("account", "audit"),
+    ("model", "pack", "exported", "--out", "x.zip"), ("model", "import", "x.zip"),
+    ("run", "sweep", "shapes", "--batch-sizes", "8,16"),
 ]  # fmt: skip
 # Its JSON is an object a line, for as long as there are lines: the verb behind it is among the looks.
 WITHOUT_END = {("jobs", "log")}

@@ -20,7 +20,7 @@ from tests.support import Cli, command, draw_shapes, environment
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, jobs, runs
+from vizsla.api import datasets, evaluations, jobs, models, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
 from vizsla.jobs import queue
 from vizsla.jobs.spec import JobSpec
@@ -98,6 +98,23 @@ def test_a_training_waits_for_the_processor_and_says_so(ws: Workspace) -> None:
         assert [state for state in _states(ws, job) if state != "running"] == ["queued", "starting", "done"]
     ended = ws.store.jobs.history(first.id)[-1].at
     assert ws.store.jobs.history(second.id)[1].at >= ended, "never two trainings on one processor"
+
+
+def test_pictures_are_classified_while_every_device_is_busy(ws: Workspace, pictures: Path) -> None:
+    run = runs.start(ws, "shapes", TINY, name="classifies").run
+    models.export(ws, run.id, name="classifies")
+    busy = runs.submit(ws, "shapes", LONG.model_copy(update={"epochs": 4000}), name="hogs")
+    waits = runs.submit(ws, "shapes", TINY, name="waits")
+    _until(_reached(ws, busy, 1))
+    some = sorted(pictures.rglob("*.png"))[:40]
+    found = list(models.predict(ws, "classifies", some))
+    assert [prediction.error for prediction in found] == [None] * 40
+    assert all(abs(sum(score.probability for score in prediction.scores) - 1) < 1e-4 for prediction in found)
+    # Evaluations and exports have places of their own.
+    assert evaluations.create(ws, run.id, split="val").num_pictures == 24
+    models.export(ws, run.id, name="second")
+    assert ws.store.jobs.get(waits.id).state == "queued"
+    assert (ws.store.jobs.get(busy.id).state, ws.store.jobs.get(busy.id).attempt) == ("running", 1)
 
 
 def test_a_higher_priority_starts_first(ws: Workspace) -> None:

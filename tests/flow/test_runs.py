@@ -15,8 +15,8 @@ from tests.support import Cli, command, environment
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import runs
-from vizsla.errors import Conflict, InvalidInput
+from vizsla.api import models, runs
+from vizsla.errors import Conflict, InvalidInput, NotFound
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 
@@ -95,6 +95,35 @@ def test_a_run_is_renamed_in_its_folder_and_in_the_database(ws: Workspace) -> No
     assert runs.get(ws, "named").run.id == id
     runs.rename(ws, "named", "base")
     ws.store.remove(other)
+
+
+def test_a_training_begins_with_the_weights_of_a_run_or_a_model_by_its_name(ws: Workspace) -> None:
+    base = runs.get(ws, "base")
+    model = models.export(ws, "base", name="kept")
+    # At a learning rate so small, what comes out is what went in.
+    still = SPEC.model_copy(update={"epochs": 1, "learning_rate": 1e-12, "jitter": 0.0})
+    best = runs.epochs(ws, "base")[-1]["best_accuracy"]["value"]
+    step = find_checkpoint(base.folder, "best").step
+    for weights, source in (
+        ("run:base", f"run base ({base.run.id}), step {step}"),
+        (f"model:{model.id}", f"model kept ({model.id})"),
+    ):
+        begun = runs.start(ws, "shapes", still.model_copy(update={"weights": weights}))
+        assert begun.run.weights
+        assert (begun.run.weights.source, begun.run.weights.licence) == (source, "trained from scratch: yours")
+        assert begun.run.spec.tune == "full"
+        assert (begun.run.input.mean, begun.run.input.std) == (base.run.input.mean, base.run.input.std)
+        assert runs.epochs(ws, begun.run.id)[0]["val_accuracy"]["value"] == pytest.approx(best, abs=0.05)
+    # A new name changes nothing, and the weights of weights have one licence.
+    runs.rename(ws, "base", "renamed")
+    second = runs.clone(ws, begun.run.id, still.model_copy(update={"weights": f"run:{begun.run.id}"}))
+    assert second.run.asked.weights == f"run:{begun.run.id}"
+    assert second.run.weights
+    assert second.run.weights.licence == "trained from scratch: yours"
+    runs.rename(ws, "renamed", "base")
+    for weights in ("run:nothing", "model:base"):
+        with pytest.raises(NotFound):
+            runs.submit(ws, "shapes", SPEC.model_copy(update={"weights": weights}))
 
 
 def test_a_run_that_has_ended_is_followed_to_its_end_at_once(ws: Workspace) -> None:

@@ -226,6 +226,35 @@ def test_files_are_read_only_where_it_was_allowed(client: httpx.Client, ws: Work
         assert (found["where"], found["detail"]) == ("spec.weights", "The server may not read files there.")
 
 
+def test_pictures_of_a_list_are_read_only_where_it_was_allowed(
+    client: httpx.Client, ws: Workspace, cli: Cli, tmp_path: Path
+) -> None:
+    there = datasets.get(ws, "shapes").spec.source
+    elsewhere = draw_shapes(tmp_path / "elsewhere", num=4)
+    lines = [f"{path.relative_to(there)} {path.parent.name}" for path in sorted(there.rglob("*.png"))]
+    lines += [f"{path} disc" for path in elsewhere.rglob("*.png")] + ["/etc/passwd ring", "/absent ring"]
+    listed = there.parent / "list.txt"
+    listed.write_text("\n".join(lines))
+    spec = {"source": str(listed), "picture_folder": str(there), "width": 32, "height": 32}
+    _done(client, client.post("/datasets", json={"name": "listed", "spec": spec}))
+    made = client.get("/datasets/listed").json()
+    assert made["rejected_reasons"] == {"outside of the folders that the server may read": 12 + 2}
+    # Who may read them anyway says so at the command line.
+    options = ("--picture-folder", there, "--size", 32, "--json")
+    free = cli("dataset", "create", "free", listed, *options).json
+    assert (free["used"], free["rejected_reasons"]) == (
+        made["used"] + 12,
+        {"not a picture": 1, "no such file": 1},
+    )
+    for field in ("labels_file", "picture_folder"):
+        body = {"name": "x", "spec": spec | {field: str(elsewhere)}}
+        refused = _problem(client.post("/datasets", json=body), 422, "invalid-input")
+        assert (refused["where"], refused["detail"]) == (f"spec.{field}", "The server may not read files there.")
+    listed.write_text("")
+    refused = _problem(client.post("/datasets", json={"name": "x", "spec": spec}), 422, "invalid-input")
+    assert refused["detail"] == "The list is empty."
+
+
 def test_pages_of_other_sites_are_refused(client: httpx.Client) -> None:
     own = str(client.base_url).removesuffix("/api/v1/")
     assert client.get("/runs", headers={"Origin": own}).status_code == 200

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vizsla import files, work
 from vizsla.api import uploads, workspace
@@ -31,7 +32,7 @@ def create(
     job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Dataset:
-    """Build a dataset from a folder of pictures, an archive or an upload, and wait for it.
+    """Build a dataset from a folder or a text list of pictures, an archive or an upload, and wait for it.
 
     Args:
         spec: with `upload:ID` as a source for one of `ws.user`'s uploads, which is gone when the dataset is there.
@@ -39,7 +40,7 @@ def create(
         on_event: told everything that happens, as it happens.
 
     Raises:
-        InvalidInput: the folder, its pictures or the settings cannot be used; nothing is left behind.
+        InvalidInput: the folder or list, its pictures or the settings cannot be used; nothing is left behind.
         Conflict: the name is taken.
         DiskFull: there is no room.
     """
@@ -48,14 +49,21 @@ def create(
 
 
 @served
-def submit(ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
-    """Put the building of a dataset into the queue, as `create` does, and return at once."""
+def submit(
+    ws: Workspace, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec(), allowed: Sequence[Path] | None = None
+) -> Job:
+    """Put the building of a dataset into the queue, as `create` does, and return at once.
+
+    Args:
+        allowed: folders, without links, below which the pictures of text lists have to lie; None: anywhere.
+    """
     sources.require(spec)
     uploaded = sources.named_uploads(spec)
     for id in uploaded:
         uploads.get(ws, id)  # refused before a name is taken
     with workspace.claim(ws, "dataset", name) as claim:
-        request = Request(id=claim.entry.id, name=name, spec=spec)
+        lies_in = None if allowed is None else tuple(allowed)
+        request = Request(id=claim.entry.id, name=name, spec=spec, allowed=lies_in)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         with uploads.taken(ws, uploaded, claim.entry.id):
             return queue.submit(ws, claim.entry, queue.BESIDE, job)
@@ -117,6 +125,11 @@ def picture(ws: Workspace, reference: str, index: int) -> bytes:
     if not 0 <= index < store.shape.num_pictures:
         raise NotFound(f"The dataset has no picture {index}.", where="index")
     return encode(store.read([index])[0], "png")
+
+
+def rename(ws: Workspace, reference: str, name: str) -> Dataset:
+    """Give a dataset another name; see `workspace.rename`."""
+    return get(ws, workspace.rename(ws, "dataset", reference, name).id)
 
 
 @served

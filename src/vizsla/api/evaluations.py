@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,7 +11,8 @@ from vizsla import files, work
 from vizsla.api import runs, workspace
 from vizsla.api.served import served
 from vizsla.client.server import Server
-from vizsla.datasets.dataset import split_arrays
+from vizsla.datasets.dataset import open_dataset, split_arrays
+from vizsla.errors import InvalidInput, NotFound
 from vizsla.evaluation.predictions import FILE_NAME, Slice, read
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event, ignore_event
@@ -18,7 +20,7 @@ from vizsla.jobs import follow, queue
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
-from vizsla.models.card import open_model
+from vizsla.models.card import Card, open_model
 from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training.run import find_checkpoint, open_run
@@ -109,10 +111,25 @@ def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
     folder = ws.folder(entry.kind, entry.id)
     if entry.kind == "model":
         card = open_model(folder)
-        return _Subject("model", entry, folder, str(card.run.checkpoint), card.dataset.id)
+        return _Subject("model", entry, folder, str(card.run.checkpoint), _dataset_of(ws, card))
     runs.get(ws, entry.id)  # one that has not begun says so
     step = find_checkpoint(folder, checkpoint).step
     return _Subject("run", entry, folder, str(step), open_run(folder).dataset.id)
+
+
+def _dataset_of(ws: Workspace, card: Card) -> str:
+    """The id of the dataset that a model was trained on; of one from elsewhere, of a dataset of the same pictures."""
+    rows = {row.id: row for row in ws.store.all("dataset") if ws.is_finished("dataset", row.id)}
+    if card.dataset.id in rows:
+        return card.dataset.id
+    for id in rows:
+        with contextlib.suppress(InvalidInput):  # damaged
+            if open_dataset(ws.folder("dataset", id)).fingerprint == card.dataset.fingerprint:
+                return id
+    raise NotFound(
+        f"The dataset {card.dataset.name!r}, on which the model {card.name!r} was trained, is not here.",
+        remedy="Build it here, from the same pictures with the same settings.",
+    )
 
 
 def folder(ws: Workspace, reference: str) -> Path:
@@ -156,6 +173,11 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 def list_all(ws: Workspace) -> list[Report]:
     """The reports of all evaluations, oldest first."""
     return workspace.readable(ws, "evaluation", read_report)
+
+
+def rename(ws: Workspace, reference: str, name: str) -> Report:
+    """Give an evaluation another name; see `workspace.rename`."""
+    return get(ws, workspace.rename(ws, "evaluation", reference, name).id)
 
 
 @served

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vizsla import files, work
 from vizsla.api import evaluations, runs, workspace
 from vizsla.api.served import served
 from vizsla.client.server import Server
-from vizsla.errors import Conflict, InvalidInput
-from vizsla.events import Event, ignore_event
-from vizsla.jobs import follow, queue
+from vizsla.errors import Conflict, InvalidInput, NotFound
+from vizsla.evaluation.report import Figure
+from vizsla.events import Event, ignore_event, now
+from vizsla.jobs import follow, launch, queue
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
-from vizsla.models.card import Card, Request, open_model
+from vizsla.models import archive
+from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Imported, Request, check_file, open_model
 from vizsla.models.predictor import Prediction, Predictor
 from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
@@ -108,6 +113,86 @@ def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int, precision:
     return found
 
 
+def pack(ws: Workspace, reference: str, out: Path) -> Path:
+    """Write a model as one file; the ending of its name says the format: .zip, .tar, .tar.gz or .tar.bz2.
+
+    Raises:
+        NotFound: there is no such model.
+        InvalidInput: the ending is another, or the model has been changed since it was exported.
+        Conflict: there is such a file.
+    """
+    format = archive.format_of(out)
+    if out.exists():
+        raise Conflict("There is such a file.", where=str(out), remedy="Choose another name, or remove it.")
+    packed = pieces(ws, reference, format)
+    try:
+        with files.atomic(out) as temporary, temporary.open("xb") as file:
+            file.writelines(packed)
+    except FileNotFoundError:
+        raise InvalidInput("There is no such folder.", where=str(out.parent), remedy="Make it first.") from None
+    return out
+
+
+def pieces(ws: Workspace, reference: str, format: archive.Format) -> Iterator[bytes]:
+    """A model as an archive, piece by piece; see `archive.pieces`."""
+    return archive.pieces(ws.folder("model", ws.store.find(reference, "model").id), format)
+
+
+def bring(ws: Workspace, path: Path, *, name: str | None = None) -> Card:
+    """Take a model from an archive that `pack` has written, perhaps elsewhere.
+
+    Its files have to be those of its card, and the graph is computed once; see `vizsla.models.check`.
+
+    Args:
+        name: of the model here; by default the one that it had.
+
+    Raises:
+        InvalidInput: the archive holds no whole model, or anything else.
+        Conflict: the name is taken.
+    """
+    if not path.is_file():
+        raise NotFound("There is no such file.", where=str(path), remedy="Check the path.")
+    (ws.root / "cache").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=ws.root / "cache", prefix="import-") as temporary:
+        unpacked = Path(temporary)
+        archive.unpack(path, unpacked)
+        card = open_model(unpacked)
+        if set(card.files) != {GRAPH, WEIGHTS, LABELS}:
+            raise InvalidInput(
+                "The card names other files than those of a model.", where=str(path), remedy="Pack it again."
+            )
+        for file in card.files:
+            check_file(unpacked, card, file)
+        _check_figures(card)
+        launch.ask("vizsla.models.check", {"folder": str(unpacked)})
+        with workspace.claim(ws, "model", name or card.name) as claim:
+            for file in card.files:
+                (unpacked / file).rename(claim.folder / file)
+            entry = claim.entry
+            came = Imported(id=card.id, name=card.name, created_at=card.created_at, at=now(), sha256=files.sha256(path))
+            changed = {"id": entry.id, "name": entry.name, "created_at": entry.created_at, "imported": came}
+            files.write_json(claim.folder / CARD, card.model_copy(update=changed).model_dump(mode="json"))
+    return get(ws, claim.entry.id)
+
+
+class _Headline(BaseModel):
+    """A figure on a card."""
+
+    split: str
+    role: str
+    accuracy: Figure
+    evaluation: str | None
+
+
+def _check_figures(card: Card) -> None:
+    try:
+        TypeAdapter(tuple[_Headline, ...]).validate_python(card.figures)
+    except ValidationError as error:
+        raise InvalidInput(
+            f"The figures of the card are damaged: {error.errors()[0]['msg']}.", where=CARD, remedy="Pack it again."
+        ) from None
+
+
 def predict(ws: Workspace, model: str, pictures: Sequence[Path | bytes], *, top: int = 5) -> Iterator[Prediction]:
     """Classify pictures with a model; one that cannot be read fails alone.
 
@@ -156,6 +241,11 @@ def get(ws: Workspace, reference: str) -> Card:
 def list_all(ws: Workspace) -> list[Card]:
     """All models, oldest first."""
     return workspace.readable(ws, "model", open_model)
+
+
+def rename(ws: Workspace, reference: str, name: str) -> Card:
+    """Give a model another name; see `workspace.rename`."""
+    return get(ws, workspace.rename(ws, "model", reference, name).id)
 
 
 @served

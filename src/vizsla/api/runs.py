@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,35 +71,68 @@ def submit(
     job: JobSpec = JobSpec(),
 ) -> Job:
     """Put a training into the queue, as `start` does, and return at once. Its dataset may still be in the making."""
-    spec = spec or TrainingSpec()
-    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
+    return submit_all(ws, dataset, [spec or TrainingSpec()], names=[name], job=job)[0]
+
+
+def submit_all(
+    ws: Workspace, dataset: str, specs: Sequence[TrainingSpec], *, names: Sequence[str | None], job: JobSpec
+) -> list[Job]:
+    """Put several trainings of one network into the queue, or none of them when one is refused.
+
+    Args:
+        names: of the runs; None: made from the dataset's and the network's.
+    """
+    net = specs[0].net
+    own_network = own.locate(net, ws.network_folders) if own.is_own(net) else None
     if own_network is None:
-        known.refuse_unknown((ws.root / run.ARITHMETIC).parent, spec.net)
-    return _submit(ws, dataset, spec, name=name, own_network=own_network, job=job)
+        known.refuse_unknown((ws.root / run.ARITHMETIC).parent, net)
+    return _submit(ws, dataset, specs, names=names, own_network=own_network, job=job)
 
 
 def _submit(
-    ws: Workspace, dataset: str, spec: TrainingSpec, *, name: str | None, own_network: Path | None, job: JobSpec
-) -> Job:
-    if spec.weights != "auto":  # the worker may be started in another folder
-        spec = spec.model_copy(update={"weights": str(Path(spec.weights).expanduser().absolute())})
+    ws: Workspace,
+    dataset: str,
+    specs: Sequence[TrainingSpec],
+    *,
+    names: Sequence[str | None],
+    own_network: Path | None,
+    job: JobSpec,
+) -> list[Job]:
     parent = ws.store.find(dataset, "dataset")
     building = ws.store.jobs.live_of(parent.id)
     dataset_folder = ws.folder("dataset", parent.id) if building else _finished_dataset(ws, parent.id)
-    need = need_of(spec.device, spec.num_processes, capacity(), gpu_memory=job.gpu_memory)
-    name = name or ws.store.free_name("run", f"{parent.name}-{own.title(spec.net).removesuffix(own.SUFFIX)}")
-    with workspace.claim(ws, "run", name, parents=[parent.id]) as claim:
-        request = run.Request(
-            id=claim.entry.id,
-            name=name,
-            created_at=claim.entry.created_at,
-            dataset_folder=dataset_folder,
-            spec=spec,
-            network_file=own.keep(own_network, claim.folder) if own_network else None,
-        )
-        files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        needed = [building.id] if building else []
-        return queue.submit(ws, claim.entry, need, job, needed=needed)
+    need = need_of(specs[0].device, specs[0].num_processes, capacity(), gpu_memory=job.gpu_memory)
+    stem = f"{parent.name}-{own.title(specs[0].net).removesuffix(own.SUFFIX)}"
+    with contextlib.ExitStack() as claims:
+        entries = []
+        for spec, name in zip(specs, names, strict=True):
+            called = name or ws.store.free_name("run", stem)
+            claim = claims.enter_context(workspace.claim(ws, "run", called, parents=[parent.id]))
+            request = run.Request(
+                id=claim.entry.id,
+                name=called,
+                created_at=claim.entry.created_at,
+                dataset_folder=dataset_folder,
+                spec=_with_found_weights(ws, spec),
+                network_file=own.keep(own_network, claim.folder) if own_network else None,
+            )
+            files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
+            entries.append(claim.entry)
+        return queue.submit_all(ws, entries, need, job, needed=[building.id] if building else [])
+
+
+def _with_found_weights(ws: Workspace, spec: TrainingSpec) -> TrainingSpec:
+    """The settings with the whole path of their weights, or the id of the run or model that has them."""
+    if spec.weights == "auto":
+        return spec
+    if named := run.named_weights(spec.weights):
+        entry = ws.store.find(named[1], named[0])
+        weights = f"{entry.kind}:{entry.id}"
+        workspace.require_whole(ws, entry)
+        run.origin_weights(weights, ws.root)
+    else:  # the worker may be started in another folder
+        weights = str(Path(spec.weights).expanduser().absolute())
+    return spec.model_copy(update={"weights": weights})
 
 
 @served
@@ -147,7 +181,7 @@ def find_rate(
     Raises:
         VizslaError: what would also refuse the training, or a loss that was never finite.
     """
-    spec = spec or TrainingSpec()
+    spec = _with_found_weights(ws, spec or TrainingSpec())
     dataset_folder = _finished_dataset(ws, dataset)
     own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
     (ws.root / "cache").mkdir(exist_ok=True)
@@ -356,7 +390,7 @@ def submit_clone(
     if spec.net != first.asked.net or first.network_sha256 is None:
         return submit(ws, first.dataset.id, spec, name=name, job=job)
     copy = Path(first.net(status.folder))
-    return _submit(ws, first.dataset.id, spec, name=name, own_network=copy, job=job)
+    return _submit(ws, first.dataset.id, [spec], names=[name], own_network=copy, job=job)[0]
 
 
 @served
@@ -381,13 +415,13 @@ def get(ws: Workspace, reference: str) -> RunStatus:
     """
     entry = ws.store.find(reference, "run")
     workspace.require_finished(ws, entry)
-    return at(ws.folder("run", entry.id))
+    return run.status(ws.folder("run", entry.id))
 
 
 @served
 def list_all(ws: Workspace) -> list[RunStatus]:
     """All runs, oldest first."""
-    return workspace.readable(ws, "run", at)
+    return workspace.readable(ws, "run", run.status)
 
 
 @served
@@ -443,18 +477,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
         InvalidInput: the name cannot be used.
         Conflict: the name is taken, or the run is running.
     """
-    entry = workspace.to_change(ws, "run", reference)
-    get(ws, entry.id)  # one that has not begun says so
-    folder = ws.folder("run", entry.id)
-    with files.Lock(folder):
-        renamed = run.open_run(folder).model_copy(update={"name": name})
-        ws.store.rename(entry.id, name)
-        try:
-            files.write_json(folder / "run.json", renamed.model_dump(mode="json"))
-        except VizslaError:
-            ws.store.rename(entry.id, entry.name)
-            raise
-    return at(folder)
+    return get(ws, workspace.rename(ws, "run", reference, name).id)
 
 
 @served
@@ -469,12 +492,3 @@ def _finished_dataset(ws: Workspace, reference: str) -> Path:
     if not (folder / FINAL_FILE["dataset"]).exists():
         raise InvalidInput(f"The dataset {found.name!r} is not finished.", remedy="Wait until it is built.")
     return folder
-
-
-def at(folder: Path) -> RunStatus:
-    """The run in a folder that is known, and how far it has come.
-
-    Raises:
-        InvalidInput: it has not begun, or is damaged.
-    """
-    return RunStatus(run.open_run(folder), run.progress(folder), folder)

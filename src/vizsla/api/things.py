@@ -1,7 +1,8 @@
-"""Finding things, by what people call them."""
+"""Finding things, by what people call them, and calling them otherwise."""
 
 from __future__ import annotations
 
+from vizsla.api import workspace
 from vizsla.api.served import served
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
@@ -15,3 +16,9 @@ def find(ws: Workspace, reference: str, *kinds: Kind) -> Entry:
         NotFound: nothing, or more than one thing, is meant.
     """
     return ws.store.find(reference, *kinds)
+
+
+@served
+def rename(ws: Workspace, kind: Kind, reference: str, name: str) -> Entry:
+    """Give a thing another name; see `workspace.rename`."""
+    return workspace.rename(ws, kind, reference, name)

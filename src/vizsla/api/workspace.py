@@ -240,6 +240,36 @@ def to_change(ws: Workspace, kind: Kind, reference: str) -> Entry:
     return entry
 
 
+def rename(ws: Workspace, kind: Kind, reference: str, name: str) -> Entry:
+    """Give a finished thing, or a run that has begun, another name. What was made from it keeps the name it knows.
+
+    Raises:
+        NotFound: there is no such thing.
+        Forbidden: it belongs to another.
+        InvalidInput: the name cannot be used.
+        Conflict: the name is taken, or the thing is in the making.
+    """
+    entry = to_change(ws, kind, reference)
+    folder = ws.folder(kind, entry.id)
+    require_whole(ws, entry)
+    with files.Lock(folder):
+        facts = files.read_json(folder / FINAL_FILE[kind])
+        ws.store.rename(entry.id, name)
+        try:
+            files.write_json(folder / FINAL_FILE[kind], facts | {"name": name})
+        except (VizslaError, OSError):
+            ws.store.rename(entry.id, entry.name)
+            raise
+    return entry._replace(name=name)
+
+
+def require_whole(ws: Workspace, entry: Entry) -> None:
+    """Raise `Conflict` where a thing is in the making: its worker, or nobody, is to write into its folder."""
+    if not ws.is_finished(entry.kind, entry.id):
+        what = "has not begun" if entry.kind == "run" else "is not finished"
+        raise Conflict(f"The {entry.kind} {entry.name!r} {what}.", remedy="Wait until it is made.")
+
+
 def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
     """Delete a thing and its files.
 

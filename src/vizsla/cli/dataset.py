@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import datasets, jobs
+from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place, require_whole
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
@@ -41,9 +42,11 @@ def create(
 ) -> None:
     """Build a dataset from a folder with one sub-folder a class, or with train/, val/ and test/ folders of those.
 
+    Or from a text list with a line for each picture: its path, a space, and its class.
+
     Args:
         name: Name of the dataset.
-        path: The folder of pictures, or a zip or tar archive of it.
+        path: The folder of pictures, a zip or tar archive of it, or a text list.
     """
     width, height = parse_size(size)
     require_whole(common, path, options["val_folder"], options["test_folder"])
@@ -58,6 +61,10 @@ def create(
         return
     show_dataset(dataset)
     next_step(["vizsla", "train", name], "Train a network on it:")
+
+
+add_rename(app, "dataset")
+add_notes(app, "dataset")
 
 
 @app.command(name="list")
@@ -94,10 +101,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     with common.open() as ws:
         dataset = datasets.get(ws, name)
         folder = place(ws, "dataset", dataset.id)
-    if common.json:
-        print_json(dataset)
-        return
-    show_dataset(dataset)
+        if common.json:
+            print_json(dataset)
+            return
+        show_dataset(dataset)
+        show_notes(ws, "dataset", dataset.id)
     out.print(f"\n[dim]in[/] {safe(folder)}", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from vizsla.api import evaluations
+from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
@@ -57,6 +58,10 @@ def evaluate(
         next_step(["vizsla", "model", "export", report.subject.name], "Make a model of it, to use anywhere:")
 
 
+add_rename(app, "evaluation")
+add_notes(app, "evaluation")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all evaluations."""
@@ -92,11 +97,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         report = evaluations.get(ws, name)
-        folder = place(ws, "evaluation", report.id)
-    if common.json:
-        print_json(report)
-    else:
-        show_report(report, folder)
+        if common.json:
+            print_json(report)
+        else:
+            show_report(report, place(ws, "evaluation", report.id))
+            show_notes(ws, "evaluation", report.id)
 
 
 @app.command

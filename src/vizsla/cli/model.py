@@ -8,10 +8,13 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+from vizsla import files
 from vizsla.api import models
+from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
+from vizsla.cli.output import facts, next_step, num_bytes, out, percent, print_json, safe, table
+from vizsla.cli.output import out as console
 from vizsla.cli.queued import Queued, attend
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
@@ -49,6 +52,57 @@ def export(
     next_step(["vizsla", "predict", card.name, "PHOTO"], "Classify pictures with it:")
 
 
+@app.command
+def pack(
+    name: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="File to write: .zip, .tar, .tar.gz or .tar.bz2.")],
+    common: Common = Common(),
+) -> None:
+    """Write a model as one file, to be taken elsewhere.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    with common.open_here(why="It writes a file here.") as ws:
+        card = models.get(ws, name)
+        path = models.pack(ws, card.id, out)
+    if common.json:
+        print_json({"archive": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)})
+    else:
+        console.print(
+            f"Wrote the model {safe(card.name)} to {safe(path)}, {num_bytes(path.stat().st_size)}.", soft_wrap=True
+        )
+
+
+@app.command(name="import")
+def import_(
+    archive: Path,
+    /,
+    *,
+    name: Annotated[str | None, Parameter(help="Name of the model here. Default: the one that it had.")] = None,
+    common: Common = Common(),
+) -> None:
+    """Take a model from an archive that `vizsla model pack` has written, after checking what is in it.
+
+    Args:
+        archive: The file.
+    """
+    with common.open_here(why="It reads a file here.") as ws:
+        card = models.bring(ws, archive, name=name)
+        folder = place(ws, "model", card.id)
+    if common.json:
+        print_json(card)
+        return
+    show_card(card, folder)
+    next_step(["vizsla", "predict", card.name, "PHOTO"], "Classify pictures with it:")
+
+
+add_rename(app, "model")
+add_notes(app, "model")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all models."""
@@ -75,11 +129,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
     """
     with common.open() as ws:
         card = models.get(ws, name)
-        folder = place(ws, "model", card.id)
-    if common.json:
-        print_json(card)
-    else:
-        show_card(card, folder)
+        if common.json:
+            print_json(card)
+        else:
+            show_card(card, place(ws, "model", card.id))
+            show_notes(ws, "model", card.id)
 
 
 @app.command
@@ -150,6 +204,9 @@ def show_card(card: Card, folder: str) -> None:
         ("made of", f"run {safe(card.run.name)} at step {card.run.checkpoint}, dataset {safe(card.dataset.name)}"),
         ("weights' licence", safe(card.weights.licence) if card.weights else "trained from scratch: yours"),
     ]
+    if card.imported:
+        there = card.imported
+        pairs.append(("came from", f"an archive of model {safe(there.name)} ({safe(there.id)}), {there.at[:10]}"))
     for figure in card.figures:
         accuracy = figure["accuracy"]
         when = "" if figure["evaluation"] else f", while training in {figure['precision']}"

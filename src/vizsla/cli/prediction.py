@@ -10,7 +10,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from vizsla import files
-from vizsla.api import predictions
+from vizsla.api import notes, predictions
+from vizsla.cli.naming import add_notes, add_rename, safe_lines
 from vizsla.cli.opening import require_whole
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
@@ -57,6 +58,10 @@ def create(
     next_step(["vizsla", "prediction", "show", found.name, "--top", "9"], "See the surest pictures of each class:")
 
 
+add_rename(app, "prediction")
+add_notes(app, "prediction")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all predictions."""
@@ -97,11 +102,14 @@ def show(
             for label, num in found.classes.items()
             if num and top > 0
         }
+        written = notes.read(ws, "prediction", found.id)
     if common.json:
         shown = {label: [row.model_dump() for row in rows] for label, rows in surest.items()}
         print_json(found.model_dump(mode="json") | ({"surest": shown} if top > 0 else {}))
         return
     show_prediction(found)
+    if written:
+        out.print(f"\n{safe_lines(written)}", soft_wrap=True)
     for label, rows in surest.items():
         _show_surest(label, rows)
 

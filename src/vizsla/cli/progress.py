@@ -117,6 +117,8 @@ class Bars:
 
     def _on_started(self, event: Event) -> None:
         self.plan(event["total_steps"], event["epochs"])
+        if "train" in self._tasks:  # of the run before, in a sweep
+            self._progress.reset(self._tasks["train"], total=self._total_steps, note="")
 
     def _on_resumed(self, event: Event) -> None:
         self._progress.print(f"Goes on from step {event['step']} (it was {event['after']}).")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
@@ -23,6 +24,8 @@ from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 
 Result = TypeVar("Result")
+Work = TypeVar("Work", bound=Job | Sequence[Job])
+Work_contra = TypeVar("Work_contra", contravariant=True)
 Found_co = TypeVar("Found_co", covariant=True)
 
 
@@ -58,18 +61,18 @@ class QueuedTraining(Queued):
         return make(JobSpec, priority=self.priority, retries=self.retries, gpu_memory=self.gpu_memory)
 
 
-class Finish(Protocol[Found_co]):
-    """A verb that waits for a job of its kind."""
+class Finish(Protocol[Work_contra, Found_co]):
+    """A verb that waits for a job of its kind, or for several."""
 
     def __call__(
-        self, ws: Workspace | Server, job: Job, /, on_event: Callable[[Event], None], on_interrupt: OnInterrupt
+        self, ws: Workspace | Server, job: Work_contra, /, on_event: Callable[[Event], None], on_interrupt: OnInterrupt
     ) -> Found_co: ...
 
 
 def attend(
     ws: Workspace | Server,
-    submit: Callable[[], Job],
-    finish: Finish[Result],
+    submit: Callable[[], Work],
+    finish: Finish[Work, Result],
     queued: Queued,
     common: Common,
     *,
@@ -83,19 +86,19 @@ def attend(
         plan: steps and epochs of a training that goes on.
     """
     with interruptions():  # from before there is a job, so that none is left by mistake
-        job = submit()
+        work = submit()
         if queued.detach:
             jobs.leave(ws)
-            _say_left(ws, job, common)
+            _say_left(ws, work, common)
             return None
         with Bars(quiet=common.json) as bars:
             if plan:
                 bars.plan(*plan)
             try:
-                return finish(ws, job, bars.event, _ask(bars))
+                return finish(ws, work, bars.event, _ask(bars))
             except Left:
                 pass
-        _say_left(ws, job, common)
+        _say_left(ws, work, common)
     return None
 
 
@@ -120,8 +123,11 @@ def _ask(bars: Bars) -> OnInterrupt:
     return ask
 
 
-def _say_left(ws: Workspace | Server, job: Job, common: Common) -> None:
-    job = jobs.get(ws, job.id).job
+def _say_left(ws: Workspace | Server, work: Job | Sequence[Job], common: Common) -> None:
+    if not isinstance(work, Job):
+        _say_all_left(ws, work, common)
+        return
+    job = jobs.get(ws, work.id).job
     if common.json:
         print_json(as_json(job))
         return
@@ -131,6 +137,20 @@ def _say_left(ws: Workspace | Server, job: Job, common: Common) -> None:
         next_step(["vizsla", "run", "follow", job.name], "See how it goes:")
     else:
         next_step(["vizsla", "jobs", "show", job.id], "See how it goes:")
+
+
+def _say_all_left(ws: Workspace | Server, work: Sequence[Job], common: Common) -> None:
+    found = [jobs.get(ws, job.id).job for job in work]
+    if common.json:
+        print_json([as_json(job) for job in found])
+        return
+    states = ", ".join(f"{count} {state}" for state, count in Counter(job.state for job in found).items())
+    err.print(
+        f"The {len(found)} {work[0].kind}s {safe(work[0].name)} to {safe(work[-1].name)} are left to themselves: "
+        f"{states}.",
+        soft_wrap=True,
+    )
+    next_step(["vizsla", "jobs", "list"], "See how they go:")
 
 
 def as_json(job: Job) -> dict[str, Any]:

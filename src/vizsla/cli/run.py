@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import jobs, runs, things
+from vizsla.cli.naming import add_notes, show_notes
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, count, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
@@ -32,6 +33,11 @@ app.command(
     help="Show what a training would be: its steps, memory, learning rate and augmented pictures. Nothing is trained.",
 )
 app.command("vizsla.cli.history:history", name="history", help="Show the curves of a run: loss, rate, accuracy, usage.")
+app.command(
+    "vizsla.cli.sweep:sweep",
+    name="sweep",
+    help="Train once for each pair of a learning rate and a batch size, and compare what came of it.",
+)
 app.command("vizsla.cli.find_rate:find_rate", name="find-rate", help="Find the learning rate to begin with.")
 
 EXIT_STOPPED = 130
@@ -151,6 +157,9 @@ def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
         out.print(f"The run {safe(before)} is now called {safe(name)}.")
 
 
+add_notes(app, "run")
+
+
 @app.command(name="list")
 def list_(*, common: Common = Common()) -> None:
     """List all runs."""
@@ -184,10 +193,11 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         status = runs.get(ws, name)
         epochs = runs.epochs(ws, status.run.id)
         job = jobs.live_of(ws, status.run.id)
-    if common.json:
-        print_json(as_json(status) | {"epochs": epochs})
-        return
-    show_run(status)
+        if common.json:
+            print_json(as_json(status) | {"epochs": epochs})
+            return
+        show_run(status)
+        show_notes(ws, "run", status.run.id)
     shown = epochs[-EPOCHS_SHOWN:]
     if len(shown) < len(epochs):
         out.print(f"[dim]… {len(epochs) - len(shown)} epochs before[/]")

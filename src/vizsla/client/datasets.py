@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from vizsla.client import follow, things
 from vizsla.client.server import Server, parsed
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.spec import DatasetSpec
+from vizsla.errors import InvalidInput
 from vizsla.events import Event, ignore_event
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.store.rows import Entry, Job
 
 
-def submit(server: Server, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec()) -> Job:
-    """See `vizsla.api.datasets.submit`. The folders of `spec` are the server's."""
+def submit(
+    server: Server, name: str, spec: DatasetSpec, *, job: JobSpec = JobSpec(), allowed: Sequence[Path] | None = None
+) -> Job:
+    """See `vizsla.api.datasets.submit`. The folders of `spec` are the server's, which decides what it may read."""
+    if allowed is not None:
+        raise InvalidInput("A server has its own folders from which it reads.", where="allowed")
     return things.submit(server, "datasets", job=job, name=name, spec=spec.model_dump(mode="json"))
 
 

@@ -14,6 +14,13 @@ def find(server: Server, reference: str, *kinds: Kind) -> Entry:
     return parsed(Entry, server.get("find", reference=reference, kind=kinds))
 
 
+def rename(server: Server, kind: Kind, reference: str, name: str) -> Entry:
+    """See `vizsla.api.things.rename`."""
+    entry = find(server, reference, kind)
+    server.patch(f"{kind}s", entry.id, body={"name": name})
+    return entry._replace(name=name)
+
+
 def at(server: Server, kind: Kind, reference: str, *rest: str) -> tuple[str, ...]:
     """The path of a thing, or of something below it, by its id."""
     return (f"{kind}s", find(server, reference, kind).id, *rest)

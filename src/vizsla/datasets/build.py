@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,14 @@ from vizsla.images.preprocess import Preprocess
 
 
 def build(
-    spec: DatasetSpec, folder: Path, *, id: str, name: str, progress: Progress, uploads: Path | None = None
+    spec: DatasetSpec,
+    folder: Path,
+    *,
+    id: str,
+    name: str,
+    progress: Progress,
+    uploads: Path | None = None,
+    allowed: Sequence[Path] | None = None,
 ) -> Dataset:
     """Build the dataset that `spec` asks for in `folder`. `dataset.json` is written last; on an error there is none.
 
@@ -35,6 +43,7 @@ def build(
         progress: called as `progress(stage, done, total)` with the stages unpack, scan, read and measure, in this
             thread; it may raise to stop the work.
         uploads: the folder in which uploads lie, for sources that name one.
+        allowed: see `lists.read_lines`.
 
     Raises:
         InvalidInput: the folders, the classes or the pictures cannot make a dataset.
@@ -45,7 +54,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     with opened(spec, folder / UNPACKED, progress, uploads=uploads) as sources:
         progress("scan", 0, 0)
-        found = scan(sources.spec)
+        found = scan(sources.spec, allowed=allowed)
         progress("scan", len(found.files), len(found.files))
         preprocess = choose_preprocess(sources.spec, found)
         filled = _fill_store(sources.spec, found, preprocess, folder, progress)
@@ -71,11 +80,7 @@ def build(
         used=len(used),
         rejected=len(rows) - len(used),
         rejected_reasons=dict(reasons.most_common()),
-        fingerprint=fingerprint(
-            preprocess,
-            filled.encoding,
-            (Labelled(str(r.label), r.split or "train", str(r.sha256)) for r in used),
-        ),
+        fingerprint=fingerprint(preprocess, filled.encoding, _labelled(used)),
         statistics=describe(used, moments, disk_bytes=_disk_bytes(folder)),
         vizsla_version=version(),
     )
@@ -169,6 +174,10 @@ def _divided(spec: DatasetSpec, given: frozenset[Given], rows: list[Row]) -> lis
         split: Split | None = None if row.reason is not None else row.split or next(drawn)
         final.append(dataclasses.replace(row, split=split))
     return final
+
+
+def _labelled(used: list[Row]) -> list[Labelled]:
+    return [Labelled(str(row.label), row.split or "train", str(row.sha256)) for row in used]
 
 
 def _counts(labels: list[str], used: list[Row]) -> dict[Split, dict[str, int]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from vizsla.datasets import lists
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.errors import InvalidInput
 
@@ -27,6 +28,7 @@ _SPLIT_NAMES: dict[str, Split] = {
 _CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
 _LAYOUT = "The folder must hold one sub-folder of pictures a class, or folders train, val and test that do."
 _NOT_IN_A_CLASS = "not in a class folder"
+_NOT_IN_TRAIN = "class not in train"
 _HIDDEN = "hidden"
 NOT_UTF_8 = "the name is not valid UTF-8"
 
@@ -42,21 +44,29 @@ class Found(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """All files, sorted by root and path, the class names in natural order, and the splits that folders supply."""
+    """All files, sorted by root and path, the class names in natural order, and the splits that are given.
+
+    The lines of a list are in its order, and the class names in that of their file, where there is one.
+    """
 
     labels: list[str]
     files: list[Found]
     given: frozenset[Given]
 
 
-def scan(spec: DatasetSpec) -> Scan:
-    """List the files of `spec.source`, `val_folder` and `test_folder`. Opens none of them.
+def scan(spec: DatasetSpec, *, allowed: Sequence[Path] | None = None) -> Scan:
+    """List the files of `spec.source`, `val_folder` and `test_folder`. Opens none of them but lists.
+
+    Args:
+        allowed: see `lists.read_lines`.
 
     Raises:
-        InvalidInput: a folder is missing or not to be read, or there are fewer than two classes.
+        InvalidInput: a folder or list is missing or not to be read, or there are fewer than two classes.
     """
     extra: dict[Given, Path | None] = {"val": spec.val_folder, "test": spec.test_folder}
-    folders = _split_folders(spec.source)
+    names = lists.read_labels(spec.labels_file) if spec.labels_file else None
+    listed = lists.is_list(spec.source)
+    folders = {} if listed else _split_folders(spec.source)
     for split, folder in extra.items():
         if folder is not None and split in folders:
             raise InvalidInput(
@@ -64,17 +74,32 @@ def scan(spec: DatasetSpec) -> Scan:
                 where=f"{folders[split]} and {folder}",
                 remedy=f"Leave out --{split}-folder, or give the train folder as the source.",
             )
-    labels = _classes(folders.get("train", spec.source))
-    _require_two(spec.source, folders.get("train", spec.source), labels)
-    files = _scan_source(spec.source, folders, labels)
+    if listed:
+        files = _listed(spec, "source", names, allowed)
+        labels = names or _in_order({found.label for found in files if found.label is not None})
+        _require_two_listed(spec.source, labels, files)
+    else:
+        labels = _classes(folders.get("train", spec.source))
+        _require_two(spec.source, folders.get("train", spec.source), labels)
+        files = sorted(_scan_source(spec.source, folders, labels), key=_path)
     for split, folder in extra.items():
-        if folder is not None:
+        if folder is not None and lists.is_list(folder):
+            files += _of_train(folder, _listed(spec, split, names, allowed), frozenset(labels))
+        elif folder is not None:
             _require_known(folder, labels)
-            files += _class_files(_Visit(split, folder, known=frozenset(labels)), _listing(folder), split)
-    order = {"source": 0, "val": 1, "test": 2}
-    files.sort(key=lambda found: (order[found.root], found.path))
+            visit = _Visit(split, folder, known=frozenset(labels))
+            files += sorted(_class_files(visit, _listing(folder), split), key=_path)
     given = frozenset(split for split, folder in extra.items() if folder is not None or split in folders)
     return Scan(labels, files, given)
+
+
+def _path(found: Found) -> str:
+    return found.path
+
+
+def _roots(spec: DatasetSpec) -> dict[Root, Path]:
+    roots: dict[Root, Path | None] = {"source": spec.source, "val": spec.val_folder, "test": spec.test_folder}
+    return {name: path for name, path in roots.items() if path is not None}
 
 
 def natural(name: str) -> list[tuple[int, int, str]]:
@@ -85,10 +110,12 @@ def natural(name: str) -> list[tuple[int, int, str]]:
 
 def location(spec: DatasetSpec, found: Found) -> Path:
     """Where the file of a row lies."""
-    roots = {"source": spec.source, "val": spec.val_folder, "test": spec.test_folder}
-    root = roots[found.root]
-    assert root is not None
-    return root / found.path
+    return _base(spec, _roots(spec)[found.root]) / found.path
+
+
+def _base(spec: DatasetSpec, root: Path) -> Path:
+    """The folder to which the paths of a root are relative."""
+    return root if root.is_dir() else spec.picture_folder or root.parent
 
 
 class _Visit(NamedTuple):
@@ -121,13 +148,44 @@ def _scan_source(source: Path, folders: dict[Split, Path], labels: list[str]) ->
 
 
 def _classes(folder: Path) -> list[str]:
-    names = [entry.name for entry in _listing(folder) if _is_class(entry) and is_utf_8(entry.name)]
+    return _in_order({entry.name for entry in _listing(folder) if _is_class(entry) and is_utf_8(entry.name)})
+
+
+def _in_order(names: set[str]) -> list[str]:
     return sorted(names, key=lambda name: (natural(name), name))
 
 
 def require_folder(folder: Path) -> None:
     """Raise `InvalidInput` when a folder is missing or not to be read; looks no further."""
     _listing(folder)
+
+
+def _listed(spec: DatasetSpec, root: Root, names: Sequence[str] | None, allowed: Sequence[Path] | None) -> list[Found]:
+    """The lines of a list."""
+    path = _roots(spec)[root]
+    split: Split | None = None if root == "source" else root
+    lines = lists.read_lines(path, _base(spec, path), names, allowed=allowed)
+    return [Found(root, line.path, line.label, split, line.reason) for line in lines]
+
+
+def _of_train(path: Path, files: list[Found], known: frozenset[str]) -> list[Found]:
+    """The lines of a val or test list, of which those count whose class the training pictures have."""
+    files = [f._replace(reason=_NOT_IN_TRAIN) if f.reason is None and f.label not in known else f for f in files]
+    if all(found.reason for found in files):
+        raise InvalidInput("None of the lines can be used.", where=str(path), remedy=_first_reasons(files))
+    return files
+
+
+def _require_two_listed(path: Path, labels: list[str], files: list[Found]) -> None:
+    if len(labels) < 2:
+        one = f"There is one class only, {labels[0]!r}; a classifier needs two." if labels else ""
+        rejected = [found for found in files if found.reason]
+        raise InvalidInput(one or "None of the lines can be used.", where=str(path), remedy=_first_reasons(rejected))
+
+
+def _first_reasons(files: list[Found]) -> str:
+    shown = [f"  {found.path}: {found.reason}" for found in files[:5]]
+    return "\n".join(["The first lines that were rejected:", *shown]) if shown else "Name pictures of two classes."
 
 
 def _listing(folder: Path) -> list[os.DirEntry[str]]:
@@ -141,7 +199,7 @@ def _listing(folder: Path) -> list[os.DirEntry[str]]:
         remedy = "Check the path; it is a folder of the machine on which the dataset is built."
         raise InvalidInput("There is no such folder.", where=str(folder), remedy=remedy) from None
     except NotADirectoryError:
-        raise InvalidInput("This is a file, not a folder.", where=str(folder), remedy=_LAYOUT) from None
+        raise InvalidInput("This is not a folder.", where=str(folder), remedy=_LAYOUT) from None
     except OSError as error:
         raise InvalidInput(
             f"The folder cannot be read: {error.strerror}.",
@@ -233,7 +291,7 @@ def _class_files(visit: _Visit, entries: list[os.DirEntry[str]], split: Split | 
         else:
             strange = entry.name not in visit.known
             for path, reason in walk(entry.path):
-                rows.append(visit.row(path, entry.name, split, reason or ("class not in train" if strange else None)))
+                rows.append(visit.row(path, entry.name, split, reason or (_NOT_IN_TRAIN if strange else None)))
     return rows
 
 

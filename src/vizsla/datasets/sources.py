@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vizsla import files
-from vizsla.datasets import archive, upload
+from vizsla.datasets import archive, lists, upload
 from vizsla.datasets.dataset import Origin
 from vizsla.datasets.read import Progress
 from vizsla.datasets.scan import Root, require_folder
@@ -40,6 +40,7 @@ def require(spec: DatasetSpec) -> None:
     for path in _paths(spec).values():
         if upload_id(path) is None:
             _require(path)
+    _require_for_lists(spec)
 
 
 def _require(path: Path) -> None:
@@ -54,12 +55,30 @@ def _require(path: Path) -> None:
         ) from None
     if is_folder:
         require_folder(path)
-    elif not is_archive:
+    elif not is_archive and path.name.lower().endswith(archive.INNER):
         raise InvalidInput(
             "This is a file, and neither a folder nor an archive.",
             where=str(path),
             remedy=f"Give a folder with one sub-folder of pictures a class, or an archive of it. {archive.FORMATS}",
         )
+    elif not is_archive:
+        lists.require(path)
+
+
+def _require_for_lists(spec: DatasetSpec) -> None:
+    for field in ("labels_file", "picture_folder"):
+        if getattr(spec, field) is not None and not any(map(_is_list, _paths(spec).values())):
+            raise InvalidInput(
+                "This is of use only where pictures are named by a text list.", where=field, remedy="Leave it out."
+            )
+    if spec.picture_folder is not None:
+        require_folder(spec.picture_folder)
+    if spec.labels_file is not None:
+        lists.read_labels(spec.labels_file)
+
+
+def _is_list(path: Path) -> bool:
+    return upload_id(path) is None and lists.is_list(path) and archive.kind_of(path) is None
 
 
 @contextlib.contextmanager
@@ -116,7 +135,7 @@ def _fetch(path: Path, place: Path, progress: Progress, uploads: Path | None) ->
             )
             return archive.pictures_root(pictures), origin
         name, path = came.name, uploads / id / upload.DATA
-    elif not path.is_file():
+    elif not path.is_file() or archive.kind_of(path) is None:
         return path, None
     origin = Origin(name=name, sha256=files.sha256(path), num_bytes=path.stat().st_size)
     archive.unpack(path, place, lambda done, total: progress("unpack", done, total))

@@ -14,6 +14,9 @@ Encoding = Literal["raw", "png", "jpeg"]
 
 UPLOAD = "upload:"
 
+PATHS = ("source", "val_folder", "test_folder", "labels_file", "picture_folder")
+"""the fields that name files and folders"""
+
 
 def upload_id(source: Path) -> str | None:
     """The id of the upload that a source such as `upload:1swk2a7qx4` names; None: it is a path."""
@@ -28,13 +31,23 @@ class DatasetSpec(BaseModel):
 
     source: Path = Field(
         description="Folder with one sub-folder of pictures a class, or with folders train, val and test of those; "
-        "or a zip or tar archive of such a folder."
+        "or a zip or tar archive of such a folder, or a text list with a line `PATH LABEL` for each picture."
     )
     val_folder: Path | None = Field(
-        None, description="Folder or archive with one sub-folder a class, all of whose pictures are for validation."
+        None,
+        description="Folder or archive with one sub-folder a class, or text list, all of whose pictures are for "
+        "validation.",
     )
     test_folder: Path | None = Field(
-        None, description="Folder or archive with one sub-folder a class, all of whose pictures are for the test."
+        None,
+        description="Folder or archive with one sub-folder a class, or text list, all of whose pictures are for the "
+        "test.",
+    )
+    labels_file: Path | None = Field(
+        None, description="Of text lists: file with a class name a line; a number as label is a place in it, from 0."
+    )
+    picture_folder: Path | None = Field(
+        None, description="Of text lists: folder to which their paths are relative. Default: where the list lies."
     )
     width: int = Field(256, ge=1, le=MAX_SIDE, description="Width in px to which the pictures are resized.")
     height: int = Field(256, ge=1, le=MAX_SIDE, description="Height in px to which the pictures are resized.")
@@ -71,7 +84,7 @@ class DatasetSpec(BaseModel):
         "auto", description="How the pixels are kept: raw, png, or jpeg (lossy); auto takes raw up to 16 GB, else jpeg."
     )
 
-    @field_validator("source", "val_folder", "test_folder")
+    @field_validator(*PATHS)
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         # The process that builds may have another working directory than the one that was asked.
@@ -103,3 +116,6 @@ class Request(BaseModel):
     id: str
     name: str
     spec: DatasetSpec
+    allowed: tuple[Path, ...] | None = Field(
+        None, description="folders below which pictures of text lists have to lie; null: they may lie anywhere"
+    )

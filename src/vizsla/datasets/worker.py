@@ -29,7 +29,15 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
             log.write("progress", stage=stage, done=done, total=total)
 
     uploads = folder.parents[1] / upload.UPLOADS  # of the workspace in which the folder lies
-    build(request.spec, folder, id=request.id, name=request.name, progress=progress, uploads=uploads)
+    build(
+        request.spec,
+        folder,
+        id=request.id,
+        name=request.name,
+        progress=progress,
+        uploads=uploads,
+        allowed=request.allowed,
+    )
     for id in named_uploads(request.spec):  # a dataset has pictures of its own
         upload.remove(uploads / id)
     return "done"

@@ -24,7 +24,7 @@ from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
 from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
-from vizsla.store.rows import Entry, Failure, Job, Kind
+from vizsla.store.rows import Entry, Failure, Job, Kind, Thing
 from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker
 from vizsla.training import run
 
@@ -46,7 +46,14 @@ _children: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
 
 
 def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Sequence[str] = ()) -> Job:
-    """Put work on a thing into the queue; its folder holds the request already.
+    """Put work on a thing into the queue; see `submit_all`."""
+    return submit_all(ws, [entry], need, spec, needed=needed)[0]
+
+
+def submit_all(
+    ws: Workspace, entries: Sequence[Entry], need: Need, spec: JobSpec, *, needed: Sequence[str] = ()
+) -> list[Job]:
+    """Put work on some things into the queue, all of it or none; their folders hold the requests already.
 
     Args:
         needed: ids of the jobs that have to be done before.
@@ -55,14 +62,12 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
         Unavailable: the machine has no such devices.
         DiskFull: there is hardly any room left.
         Forbidden, TooMany: the user may not have so much, or so soon.
-        Conflict: there is work on it in the queue already.
+        Conflict: there is work on one of them in the queue already.
     """
     require_possible(ws, need)
-    _require_modest(ws, spec)
-    return ws.store.jobs.add(
-        entry.kind,
-        entry.id,
-        entry.name,
+    _require_modest(ws, spec, len(entries))
+    return ws.store.jobs.add_all(
+        [Thing(entry.kind, entry.id, entry.name) for entry in entries],
         owner=ws.user,
         need=need.as_dict(),
         priority=spec.priority,
@@ -71,15 +76,17 @@ def submit(ws: Workspace, entry: Entry, need: Need, spec: JobSpec, *, needed: Se
     )
 
 
-def _require_modest(ws: Workspace, spec: JobSpec) -> None:
+def _require_modest(ws: Workspace, spec: JobSpec, num: int) -> None:
     """Raise what keeps one account from having the queue for itself."""
     require_maker(ws)
     if ws.role == "admin":
         return
     if spec.priority > 0:
         raise Forbidden("Only admins let work come before that of others.", where="priority", remedy="Use 0 or less.")
-    if sum(job.owner == ws.user for job in ws.store.jobs.live()) >= MOST_JOBS:
-        raise TooMany(f"{ws.user} has {MOST_JOBS:,} jobs in the queue.", remedy="Wait until some have ended.")
+    if sum(job.owner == ws.user for job in ws.store.jobs.live()) + num > MOST_JOBS:
+        raise TooMany(
+            f"{ws.user} may have {MOST_JOBS:,} jobs in the queue at most.", remedy="Wait until some have ended."
+        )
 
 
 def require_possible(ws: Workspace, need: Need) -> None:

@@ -38,6 +38,18 @@ class Parity(BaseModel):
     split: str
 
 
+class Imported(BaseModel):
+    """Where a model was before it was brought here as an archive. Its run and dataset may not be here."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str = Field(description="of the model there")
+    name: str = Field(description="of the model there")
+    created_at: str = Field(description="when it was made there")
+    at: str = Field(description="when it came; ISO 8601, UTC")
+    sha256: str = Field(description="of the archive")
+
+
 class Card(BaseModel):
     """`model.json`."""
 
@@ -60,6 +72,7 @@ class Card(BaseModel):
     )
     parity: Parity
     files: dict[str, str] = Field(description="SHA-256 of each file beside this one")
+    imported: Imported | None = Field(None, description="null: it was made in this workspace")
     vizsla_version: str
 
 

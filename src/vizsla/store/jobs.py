@@ -15,7 +15,7 @@ from vizsla.errors import Conflict, NotFound
 from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store.pages import Cut, cut
-from vizsla.store.rows import LIVE, Change, Job, Kind, State
+from vizsla.store.rows import LIVE, Change, Job, Kind, State, Thing
 from vizsla.store.tables import job, job_change, job_need
 
 
@@ -48,47 +48,65 @@ class Jobs:
         retries: int = 0,
         needed: Sequence[str] = (),
     ) -> Job:
-        """Put work on a thing into the queue.
+        """Put work on a thing into the queue; see `add_all`."""
+        things = [Thing(kind, thing, name)]
+        return self.add_all(things, owner=owner, need=need, priority=priority, retries=retries, needed=needed)[0]
+
+    def add_all(
+        self,
+        things: Sequence[Thing],
+        *,
+        owner: str,
+        need: dict[str, Any],
+        priority: int = 0,
+        retries: int = 0,
+        needed: Sequence[str] = (),
+    ) -> list[Job]:
+        """Put work on some things into the queue, in this order; all of it or none.
 
         Args:
             needed: ids of the jobs that have to be done before.
 
         Raises:
-            Conflict: there is work on it in the queue already.
+            Conflict: there is work on one of them in the queue already.
         """
         at = now()
-        made = Job(
-            new_id(),
-            kind,
-            thing,
-            name,
-            owner,
-            priority,
-            need,
-            retries,
-            created_at=at,
-            state="queued",
-            changed_at=at,
-            cause="",
-            attempt=0,
-            held=(),
-            stop_asked=False,
-            failure=None,
-            error=None,
-        )
+        added = [
+            Job(
+                id,
+                thing.kind,
+                thing.id,
+                thing.name,
+                owner,
+                priority,
+                need,
+                retries,
+                created_at=at,
+                state="queued",
+                changed_at=at,
+                cause="",
+                attempt=0,
+                held=(),
+                stop_asked=False,
+                failure=None,
+                error=None,
+            )
+            for id, thing in zip(sorted(new_id() for _ in things), things, strict=True)
+        ]
         with self._writer.begin() as connection:
-            same = select(job).where((job.c.thing == thing) & job.c.state.in_(LIVE))
-            if (other := connection.execute(same).first()) is not None:
-                raise Conflict(
-                    f"The {kind} {name!r} is {other.state} already.",
-                    remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {other.id}",
-                )
-            connection.execute(insert(job).values(made._asdict()))
-            connection.execute(insert(job_change).values(_change(made)))
-            if needed:
-                rows = [{"job_id": made.id, "needed_id": other} for other in dict.fromkeys(needed)]
-                connection.execute(insert(job_need), rows)
-        return made
+            for made in added:
+                same = select(job).where((job.c.thing == made.thing) & job.c.state.in_(LIVE))
+                if (other := connection.execute(same).first()) is not None:
+                    raise Conflict(
+                        f"The {made.kind} {made.name!r} is {other.state} already.",
+                        remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {other.id}",
+                    )
+                connection.execute(insert(job).values(made._asdict()))
+                connection.execute(insert(job_change).values(_change(made)))
+                if needed:
+                    rows = [{"job_id": made.id, "needed_id": other} for other in dict.fromkeys(needed)]
+                    connection.execute(insert(job_need), rows)
+        return added
 
     def change(self, seen: Job, state: State, cause: str = "", **columns: Any) -> Job | None:
         """Bring a job from the state in which it was seen into another; None when it is not in that state any more."""

@@ -49,6 +49,14 @@ class Job(NamedTuple):
         return self.state in LIVE
 
 
+class Thing(NamedTuple):
+    """What a job is to work on."""
+
+    kind: Kind
+    id: str
+    name: str
+
+
 class Change(NamedTuple):
     """A state that a job came into."""
 

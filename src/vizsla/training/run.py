@@ -120,6 +120,57 @@ class Run(BaseModel):
         return str(run_folder / own.COPY)
 
 
+class Origin(BaseModel):
+    """What a run or a model of this workspace says of its weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    input: Input
+    weights: WeightsRef | None
+
+
+class OriginWeights(NamedTuple):
+    """The weights of a run or a model to begin with."""
+
+    path: Path
+    origin: Origin
+    source: str
+    """in words"""
+
+
+def named_weights(weights: str) -> tuple[Literal["run", "model"], str] | None:
+    """The kind and the id or name in a setting such as `run:first`; None: it is "auto" or the path of a file."""
+    kind, colon, reference = weights.partition(":")
+    if not colon or not reference or kind not in ("run", "model"):
+        return None
+    return ("run" if kind == "run" else "model"), reference
+
+
+def origin_weights(weights: str, workspace: Path) -> OriginWeights | None:
+    """The weights that `run:ID` (its best checkpoint) or `model:ID` names; None: another setting.
+
+    Raises:
+        NotFound: they are gone, or not there yet.
+    """
+    named = named_weights(weights)
+    if named is None:
+        return None
+    kind, id = named
+    folder = workspace / f"{kind}s" / id
+    if kind == "run":
+        found = find_checkpoint(folder, "best")
+        path, facts, step = found.folder / "weights.safetensors", folder / "run.json", f", step {found.step}"
+    else:
+        path, facts, step = folder / "model.safetensors", folder / "model.json", ""
+    try:
+        origin = Origin.model_validate(files.read_json(facts))
+    except (ValidationError, InvalidInput):
+        raise NotFound(f"There is no {kind} {id!r} any more.", where="weights", remedy="Name another one.") from None
+    return OriginWeights(path, origin, f"{kind} {origin.name} ({origin.id}){step}")
+
+
 class Request(BaseModel):
     """`request.json` of a run: what the worker is asked to train."""
 
@@ -299,3 +350,8 @@ def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
             return checkpoint
     steps = ", ".join(str(checkpoint.step) for checkpoint in found)
     raise NotFound(f"The run has no checkpoint {which!r}.", remedy=f"Use best, last, or one of these steps: {steps}.")
+
+
+def status(folder: Path) -> RunStatus:
+    """The run of a folder, and how far it has come."""
+    return RunStatus(open_run(folder), progress(folder), folder)

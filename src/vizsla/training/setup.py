@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import platform
 import subprocess
@@ -24,10 +25,12 @@ from vizsla.networks.classifier import Classifier
 from vizsla.training import arithmetic, optimizers
 from vizsla.training.batches import Plan, Positions
 from vizsla.training.inputs import Stored
-from vizsla.training.run import MEAN_PICTURE, DatasetRef, Input, Request, Run, WeightsRef
+from vizsla.training.run import MEAN_PICTURE, DatasetRef, Input, Request, Run, WeightsRef, origin_weights
 from vizsla.training.spec import TrainingSpec
 
 LIBRARIES = ("vizsla", "torch", "torchvision", "timm", "numpy", "pillow", "safetensors", "onnx", "onnxruntime")
+
+OWN_LICENCE = "trained from scratch: yours"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
     require_head(spec, network, size, channels)
     found = None
     if spec.tune != "scratch":
-        found = weights.find(request.net, spec.weights, announce=announce)
+        found = _weights(request, spec, announce)
         _clear_classifier(network)
         weights.load(network, found, in_channels=channels)
     arithmetic.settle(devices[0])
@@ -102,6 +105,18 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         vizsla_version=version("vizsla"),
     )
     return Prepared(run, classifier_of(run, network), devices[0], train, val, plan)
+
+
+def _weights(request: Request, spec: TrainingSpec, announce: Callable[[str], None]) -> weights.Weights:
+    """The weights to begin with; those of a run or a model of the workspace take their licence and input along."""
+    workspace = request.dataset_folder.parents[1]
+    ours = origin_weights(spec.weights, workspace)
+    if ours is None:
+        return weights.find(request.net, spec.weights, announce=announce)
+    found = weights.find(request.net, str(ours.path), announce=announce)
+    licence = ours.origin.weights.licence if ours.origin.weights else OWN_LICENCE
+    before = ours.origin.input
+    return dataclasses.replace(found, source=ours.source, licence=licence, mean=before.mean, std=before.std)
 
 
 def again(run: Run, folder: Path, request: Request, *, rank: int = 0) -> Prepared:

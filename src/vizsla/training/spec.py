@@ -76,7 +76,11 @@ class TrainingSpec(BaseModel):
         description="What is trained: all of a pretrained network (full), its last layer only (head), or a network "
         "without pretrained weights (scratch). Default: full where there are pretrained weights, else scratch.",
     )
-    weights: str = Field("auto", description="Pretrained weights: auto, or a .safetensors or .pth file.")
+    weights: str = Field(
+        "auto",
+        description="Pretrained weights: auto, run:NAME (its best checkpoint), model:NAME, or a .safetensors or .pth "
+        "file.",
+    )
     freeze_epochs: int = Field(
         0, ge=0, le=100_000, description="Epochs in which only the last layer is trained, before all of the network."
     )

@@ -14,7 +14,6 @@ from fastapi import Depends, Request
 from pydantic import BaseModel
 
 from vizsla import files, work
-from vizsla.api import runs
 from vizsla.datasets.dataset import open_dataset
 from vizsla.errors import VizslaError
 from vizsla.evaluation.report import read_report
@@ -23,6 +22,7 @@ from vizsla.models.card import open_model
 from vizsla.models.predictions import open_prediction
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import FINAL_FILE, Workspace
+from vizsla.training import run
 from vizsla.web.schema import RunAnswer, read
 
 MAX_BYTES = 64_000_000
@@ -115,7 +115,7 @@ class Kept:
 
 
 def _run(folder: Path) -> RunAnswer:
-    return RunAnswer.of(runs.at(folder))
+    return RunAnswer.of(run.status(folder))
 
 
 READERS: dict[Kind, Reader] = {

@@ -11,6 +11,7 @@ from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vizsla import events
+from vizsla.api import notes, workspace
 from vizsla.api.runs import PART_BYTES
 from vizsla.api.workspace import require_finished
 from vizsla.errors import InvalidInput, VizslaError
@@ -197,10 +198,21 @@ class Events(Page[dict[str, Any]]):
     """Some of what happened."""
 
 
-class NewName(Body):
-    """Another name for a thing."""
+class Changed(Body):
+    """What is to be changed of a thing; the rest stays."""
 
-    name: Name
+    name: Name | None = None
+    notes: str | None = Field(
+        None,
+        description="what people write about it; an empty text removes them",
+        examples=["Taken with the second camera."],
+    )
+
+
+class NotesAnswer(Answer):
+    """What people have written about a thing."""
+
+    notes: str = Field(examples=["Taken with the second camera.\n"])
 
 
 class Queued(Body):
@@ -242,6 +254,17 @@ def some_events(path: Path, after: str) -> Events:
 def exact(ws: Workspace, reference: str, *kinds: rows.Kind) -> str:
     """The id of the thing of this id or name. The beginning of one, as at the command line, may soon mean another."""
     return ws.store.exact(reference, *kinds).id
+
+
+def change(ws: Workspace, kind: rows.Kind, reference: str, body: Changed) -> str:
+    """Change the name of a thing, or what is written about it; returns its id."""
+    id = workspace.to_change(ws, kind, exact(ws, reference, kind)).id
+    text = None if body.notes is None else notes.cleaned(body.notes)  # before anything is changed
+    if body.name is not None:
+        workspace.rename(ws, kind, id, body.name)
+    if text is not None:
+        notes.write(ws, kind, id, text)
+    return id
 
 
 def read(ws: Workspace, kind: rows.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:

@@ -194,7 +194,10 @@ def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
 def test_folders_that_cannot_be(tmp_path: Path) -> None:
     assert "no such folder" in refusal(tmp_path / "absent").what
     touch(tmp_path, "file")
-    assert "a file, not a folder" in refusal(tmp_path / "file").what
+    assert refusal(tmp_path / "file").what == "None of the lines can be used."  # of a text list
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a folder" in refusal(tmp_path / "pipe").what
+    (tmp_path / "pipe").unlink()
     assert "no class folders" in refusal(tmp_path).what
     touch(tmp_path, "only/1.png")
     error = refusal(tmp_path)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from vizsla.api import datasets
+from vizsla.api import datasets, notes
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
-from vizsla.datasets.spec import DatasetSpec, upload_id
+from vizsla.datasets.spec import PATHS, DatasetSpec, upload_id
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page
 from vizsla.web.once import KEYED, Once
@@ -17,14 +17,17 @@ from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     PNG,
     Answer,
+    Changed,
     EntryAnswer,
     JobAnswer,
     Limit,
     Name,
+    NotesAnswer,
     Page,
     Queued,
     RowAfter,
     Ws,
+    change,
     exact,
     queued,
     read,
@@ -49,17 +52,18 @@ def list_datasets(ws: Ws, kept: Known, wanted: Annotated[Listing, Query()]) -> R
 
 @router.post("", status_code=202, dependencies=KEYED)
 def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Response) -> JobAnswer:
-    """Put the building of a dataset into the queue, from folders or archives that the server may read, or from uploads.
+    """Put the building of a dataset into the queue: from folders, archives or lists that may be read, or from uploads.
 
     A source such as `upload:1swk2a7qx4` names an upload, which is gone when the dataset is there.
     """
-    named = {name: getattr(body.spec, name) for name in ("source", "val_folder", "test_folder")}
+    named = {name: getattr(body.spec, name) for name in PATHS}
     paths = {
         name: allowed(request, path, where=f"spec.{name}")
         for name, path in named.items()
         if path is not None and upload_id(path) is None
     }
-    return queued(datasets.submit(ws, body.name, body.spec.model_copy(update=paths), job=body.job), response)
+    spec, folders = body.spec.model_copy(update=paths), request.app.state.allowed
+    return queued(datasets.submit(ws, body.name, spec, job=body.job, allowed=folders), response)
 
 
 class PictureAnswer(Answer):
@@ -106,6 +110,21 @@ def get_picture(ws: Ws, reference: str, index: Annotated[int, Path(ge=0, lt=2**5
 def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A dataset: its classes, splits, and what was rejected."""
     return tagged(request, kept.require(ws, "dataset", exact(ws, reference, "dataset")).body)
+
+
+@router.patch("/{reference}", response_model=Dataset)
+def change_dataset(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give a dataset another name, or other notes."""
+    id = exact(ws, reference, "dataset")
+    with unchanged(request, lambda: kept.require(ws, "dataset", id).body):
+        change(ws, "dataset", id, body)
+    return tagged(request, kept.require(ws, "dataset", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about a dataset."""
+    return NotesAnswer(notes=notes.read(ws, "dataset", exact(ws, reference, "dataset")))
 
 
 @router.delete("/{reference}")

@@ -8,22 +8,25 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from vizsla.api import evaluations
+from vizsla.api import evaluations, notes
 from vizsla.evaluation.report import Report
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
 from vizsla.web.schema import (
     STRICT,
+    Changed,
     Checkpoint,
     EntryAnswer,
     JobAnswer,
     Limit,
     Name,
+    NotesAnswer,
     Page,
     Queued,
     RowAfter,
     Ws,
+    change,
     exact,
     queued,
     read,
@@ -119,6 +122,21 @@ def get_page(ws: Ws, reference: str) -> HTMLResponse:
 def get_evaluation(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """The report of an evaluation."""
     return tagged(request, kept.require(ws, "evaluation", exact(ws, reference, "evaluation")).body)
+
+
+@router.patch("/{reference}", response_model=Report)
+def change_evaluation(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give an evaluation another name, or other notes."""
+    id = exact(ws, reference, "evaluation")
+    with unchanged(request, lambda: kept.require(ws, "evaluation", id).body):
+        change(ws, "evaluation", id, body)
+    return tagged(request, kept.require(ws, "evaluation", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about an evaluation."""
+    return NotesAnswer(notes=notes.read(ws, "evaluation", exact(ws, reference, "evaluation")))
 
 
 @router.delete("/{reference}")

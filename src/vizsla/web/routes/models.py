@@ -6,15 +6,33 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from vizsla.api import models
+from vizsla.api import models, notes
+from vizsla.models import archive
 from vizsla.models.card import Card
 from vizsla.web import pictures
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
-from vizsla.web.schema import Checkpoint, EntryAnswer, JobAnswer, Name, Page, Queued, Ws, exact, queued, read
+from vizsla.web.paths import allowed
+from vizsla.web.schema import (
+    Body,
+    Changed,
+    Checkpoint,
+    EntryAnswer,
+    JobAnswer,
+    Name,
+    NotesAnswer,
+    Page,
+    Queued,
+    Ws,
+    change,
+    exact,
+    queued,
+    read,
+)
 from vizsla.web.tags import tagged, unchanged
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=Once)
@@ -25,6 +43,13 @@ class NewModel(Queued):
 
     run: str = Field(description="id or name of a run", examples=["dogs-1"])
     checkpoint: Checkpoint = "best"
+    name: Name | None = None
+
+
+class NewImport(Body):
+    """An archive to take a model from."""
+
+    archive: str = Field(description="its path on the server", examples=["/srv/models/dogs.zip"])
     name: Name | None = None
 
 
@@ -51,6 +76,12 @@ def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
     )
 
 
+@router.post("/import", status_code=201, dependencies=KEYED)
+def import_model(ws: Ws, body: NewImport, request: Request) -> Card:
+    """Take a model from an archive on the server, in a folder that it may read."""
+    return models.bring(ws, allowed(request, body.archive, where="archive"), name=body.name)
+
+
 @router.get("/{reference}", response_model=Card)
 def get_model(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """The card of a model: figures, lineage, licence of its weights."""
@@ -62,6 +93,32 @@ async def predict(ws: Ws, reference: str, request: Request, top: pictures.Top = 
     """Classify pictures: the files of a form, or one as the body. One that cannot be read fails alone."""
     card = await run_in_threadpool(read, ws, "model", reference, models.get)
     return await pictures.classify(request, ws, card, top)
+
+
+@router.get("/{reference}/archive", response_class=StreamingResponse)
+def get_archive(
+    ws: Ws, reference: str, format: Annotated[archive.Format, Query(description="of the archive")] = "zip"
+) -> StreamingResponse:
+    """A model as one file, which can be brought into another workspace."""
+    id = read(ws, "model", reference, models.get).id
+    headers = {"Content-Disposition": f'attachment; filename="model-{id}.{format}"'}
+    pieces = models.pieces(ws, id, format)
+    return StreamingResponse(pieces, media_type=archive.MEDIA_TYPES[format], headers=headers)
+
+
+@router.patch("/{reference}", response_model=Card)
+def change_model(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give a model another name, or other notes."""
+    id = exact(ws, reference, "model")
+    with unchanged(request, lambda: kept.require(ws, "model", id).body):
+        change(ws, "model", id, body)
+    return tagged(request, kept.require(ws, "model", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about a model."""
+    return NotesAnswer(notes=notes.read(ws, "model", exact(ws, reference, "model")))
 
 
 @router.delete("/{reference}")

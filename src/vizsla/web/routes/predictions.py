@@ -8,13 +8,27 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from vizsla.api import predictions
+from vizsla.api import notes, predictions
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
-from vizsla.web.schema import EntryAnswer, JobAnswer, Limit, Name, Page, Queued, Ws, exact, queued, read
+from vizsla.web.schema import (
+    Changed,
+    EntryAnswer,
+    JobAnswer,
+    Limit,
+    Name,
+    NotesAnswer,
+    Page,
+    Queued,
+    Ws,
+    change,
+    exact,
+    queued,
+    read,
+)
 from vizsla.web.tags import tagged, unchanged
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=Once)
@@ -75,6 +89,21 @@ def get_rows(
     id = read(ws, "prediction", reference, predictions.get).id
     found = predictions.rows(ws, id, first=int(after), limit=limit, label=label, rejected=rejected)
     return Page(items=found.items, next=None if found.next is None else str(found.next))
+
+
+@router.patch("/{reference}", response_model=Prediction)
+def change_prediction(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give a prediction another name, or other notes."""
+    id = exact(ws, reference, "prediction")
+    with unchanged(request, lambda: kept.require(ws, "prediction", id).body):
+        change(ws, "prediction", id, body)
+    return tagged(request, kept.require(ws, "prediction", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about a prediction."""
+    return NotesAnswer(notes=notes.read(ws, "prediction", exact(ws, reference, "prediction")))
 
 
 @router.delete("/{reference}")

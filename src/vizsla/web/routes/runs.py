@@ -14,10 +14,11 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, work
-from vizsla.api import datasets, history, models, runs
+from vizsla.api import datasets, history, models, notes, runs, sweeps
 from vizsla.errors import Busy
+from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
-from vizsla.training.run import State
+from vizsla.training.run import State, named_weights
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import pictures
 from vizsla.web.kept import Known
@@ -26,6 +27,7 @@ from vizsla.web.once import KEYED, Once
 from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     Body,
+    Changed,
     CurvesAnswer,
     Device,
     EntryAnswer,
@@ -33,12 +35,13 @@ from vizsla.web.schema import (
     EventsAfter,
     JobAnswer,
     Name,
-    NewName,
+    NotesAnswer,
     Page,
     Queued,
     RunAnswer,
     SeriesName,
     Ws,
+    change,
     exact,
     queued,
     read,
@@ -58,6 +61,16 @@ class NewRun(Queued):
 
     dataset: str = Field(description="id or name of a dataset, which may still be in the making", examples=["dogs"])
     spec: TrainingSpec = TrainingSpec()
+    name: Name | None = None
+
+
+class NewSweep(Queued):
+    """Trainings to begin, one for each pair of a learning rate and a batch size."""
+
+    dataset: str = Field(description="id or name of a dataset, which may still be in the making")
+    spec: TrainingSpec = Field(TrainingSpec(), description="what they share")
+    learning_rates: list[float] = Field([], max_length=sweeps.MAX_RUNS, examples=[[0.01, 0.001]])
+    batch_sizes: list[int] = Field([], max_length=sweeps.MAX_RUNS, examples=[[16, 32]])
     name: Name | None = None
 
 
@@ -132,7 +145,7 @@ def list_runs(ws: Ws, kept: Known, wanted: Annotated[RunListing, Query()]) -> Re
 @router.post("", status_code=202, dependencies=KEYED)
 def create_run(ws: Ws, body: NewRun, request: Request, response: Response) -> JobAnswer:
     """Put a training into the queue."""
-    spec, dataset = _allowed(request, body.spec), exact(ws, body.dataset, "dataset")
+    spec, dataset = _allowed(ws, request, body.spec), exact(ws, body.dataset, "dataset")
     return queued(runs.submit(ws, dataset, spec, name=body.name, job=body.job), response)
 
 
@@ -142,7 +155,7 @@ def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
 
     Takes some seconds. When many ask at once, some are told to come again (503).
     """
-    spec, dataset = _allowed(request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
+    spec, dataset = _allowed(ws, request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
     cache = ws.root / "cache"
     cache.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="preview-") as name:
@@ -164,7 +177,7 @@ def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
 
     One is done at a time, in five minutes at most; who asks meanwhile is told to come again (503).
     """
-    spec, dataset = _allowed(request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
+    spec, dataset = _allowed(ws, request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
     if not _finding.acquire(blocking=False):
         raise Busy("A learning rate is being looked for.", remedy="Ask again when it is found.")
     ends = time.monotonic() + FIND_RATE_S
@@ -189,6 +202,21 @@ def list_checkpoints(ws: Ws, reference: str) -> list[CheckpointAnswer]:
         CheckpointAnswer(step=one.step, is_best=one.step == best, is_last=one is kept[-1], num_bytes=one.num_bytes())
         for one in kept
     ]
+
+
+@router.post("/sweep", status_code=202, dependencies=KEYED)
+def create_sweep(ws: Ws, body: NewSweep, request: Request) -> list[JobAnswer]:
+    """Put a training for each pair of a learning rate and a batch size into the queue, or none when one is refused."""
+    made = sweeps.submit(
+        ws,
+        exact(ws, body.dataset, "dataset"),
+        _allowed(ws, request, body.spec),
+        learning_rates=body.learning_rates,
+        batch_sizes=body.batch_sizes,
+        name=body.name,
+        job=body.job,
+    )
+    return [JobAnswer.model_validate(job) for job in made]
 
 
 @router.get("/{reference}", response_model=RunAnswer)
@@ -249,7 +277,7 @@ def extend_run(ws: Ws, reference: str, body: Extended, response: Response) -> Jo
 def clone_run(ws: Ws, reference: str, request: Request, response: Response, body: Cloned | None = None) -> JobAnswer:
     """Train anew on the dataset of a run, with its settings or others."""
     body = body or Cloned()
-    spec = _allowed(request, body.spec) if body.spec is not None else None
+    spec = _allowed(ws, request, body.spec) if body.spec is not None else None
     return queued(runs.submit_clone(ws, exact(ws, reference, "run"), spec, name=body.name, job=body.job), response)
 
 
@@ -268,12 +296,18 @@ async def predict(
 
 
 @router.patch("/{reference}", response_model=RunAnswer)
-def rename_run(ws: Ws, kept: Known, reference: str, body: NewName, request: Request) -> Response:
-    """Give a run another name."""
+def change_run(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+    """Give a run another name, or other notes."""
     id = exact(ws, reference, "run")
     with unchanged(request, lambda: kept.require(ws, "run", id).body):
-        runs.rename(ws, id, body.name)
+        change(ws, "run", id, body)
     return tagged(request, kept.require(ws, "run", id).body)
+
+
+@router.get("/{reference}/notes")
+def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+    """What people have written about a run."""
+    return NotesAnswer(notes=notes.read(ws, "run", exact(ws, reference, "run")))
 
 
 @router.delete("/{reference}")
@@ -284,8 +318,12 @@ def delete_run(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAn
         return EntryAnswer.model_validate(runs.delete(ws, id))
 
 
-def _allowed(request: Request, spec: TrainingSpec) -> TrainingSpec:
+def _allowed(ws: Workspace, request: Request, spec: TrainingSpec) -> TrainingSpec:
     """The settings, with the path of the weights as it was allowed; networks of users' own have folders of theirs."""
     if spec.weights == "auto":
         return spec
-    return spec.model_copy(update={"weights": str(allowed(request, spec.weights, where="spec.weights"))})
+    if named := named_weights(spec.weights):
+        weights = f"{named[0]}:{exact(ws, named[1], named[0])}"
+    else:
+        weights = str(allowed(request, spec.weights, where="spec.weights"))
+    return spec.model_copy(update={"weights": weights})
