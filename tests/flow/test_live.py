@@ -14,16 +14,19 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 from tests.flow.test_serve import LONG, TINY, _done, _problem, _until
 from tests.support import Cli, Server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import vizsla
-from vizsla import events
-from vizsla.api import history, logs, runs
+from vizsla import events, files
+from vizsla.api import history, jobs, logs, runs
+from vizsla.errors import DatabaseUnavailable
 from vizsla.store.workspace import Workspace
 from vizsla.training.history import NAMES
+from vizsla.web.app import create_app
 from vizsla.web.schema import SeriesName
 
 pytestmark = pytest.mark.slow
@@ -264,6 +267,39 @@ def test_what_is_asked_again_is_not_done_again(client: httpx.Client) -> None:
     _problem(client.post("/runs", json={"dataset": "none"}, headers=other), 404, "not-found")
     again = client.post("/evaluations", json={"subject": "first", "split": "val"}, headers=other)
     _done(client, again)
+
+
+def test_a_key_whose_answer_could_not_be_kept(ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, so that the database can be away at a chosen moment."""
+
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("The database does not answer.")
+
+    with files.Lock(tmp_path) as lock:
+        app = create_app(ws, lock)
+    other = TestClient(app, base_url="http://127.0.0.1/api/v1", raise_server_exceptions=False)
+    body = {"dataset": "shapes", "spec": LONG, "job": {"priority": -5}}
+    with monkeypatch.context() as patch:
+        patch.setattr(ws.store.answers, "end", away)
+        first = other.post("/runs", json=body, headers={"Idempotency-Key": "kept-in-memory"})
+    again = other.post("/runs", json=body, headers={"Idempotency-Key": "kept-in-memory"})
+    assert (first.status_code, again.text) == (202, first.text)
+    with monkeypatch.context() as patch:
+        patch.setattr(ws.store.jobs, "add_all", away)
+        refused = other.post("/runs", json=body, headers={"Idempotency-Key": "refused"})
+    assert refused.status_code == 503
+    second = other.post("/runs", json=body, headers={"Idempotency-Key": "refused"})
+    assert second.status_code == 202
+    for answer in (first, second):
+        jobs.stop(ws, answer.json()["id"])
+
+
+def test_notes_have_a_tag_of_their_own(client: httpx.Client) -> None:
+    before = client.get("/datasets/shapes/notes").headers["etag"]
+    assert client.patch("/datasets/shapes", json={"notes": "mine"}, headers={"If-Match": before}).status_code == 200
+    lost = client.patch("/datasets/shapes", json={"notes": "yours"}, headers={"If-Match": before})
+    _problem(lost, 412, "precondition-failed")
+    assert client.get("/datasets/shapes/notes").json() == {"notes": "mine\n"}
 
 
 def test_a_log_is_followed_to_the_end_of_its_work(client: httpx.Client, ws: Workspace, cli: Cli) -> None:

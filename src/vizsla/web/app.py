@@ -23,6 +23,7 @@ from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
 from vizsla.web.kept import Kept
 from vizsla.web.live import Live
+from vizsla.web.once import Keys
 from vizsla.web.routes import (
     accounts,
     datasets,
@@ -84,6 +85,7 @@ def create_app(
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
     app.state.live = Live(ws)
+    app.state.keys = Keys()
     app.state.closing = closing
     ws.store.answers.give_up_all()  # nobody else answers on this workspace
     problems.install(app)

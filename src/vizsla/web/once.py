@@ -13,13 +13,15 @@ from fastapi import Depends, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
-from vizsla.errors import Conflict, InvalidInput
+from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.store.answers import Answered
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
 
 # A request that comes while the same one is being answered waits so long for that answer.
 PATIENCE_S, POLL_S = 10.0, 0.1
+MAX_UNSAVED = 1000
+MADE = (201, 202)
 KEPT_HEADERS = ("content-type", "location")
 PATTERN = r"^[\x21-\x7e]{1,200}$"
 
@@ -59,46 +61,75 @@ def _once(handle: Handler) -> Handler:
             return await handle(request)
         auth.by_method(request)  # who may not ask any more gets no answer of before
         ws = auth.workspace(request)
-        before = await _begin(ws, key, await _digest(request))
+        keys: Keys = request.app.state.keys
+        digest = await _digest(request)
+        before = await _begin(keys, ws, key, digest)
         if before is not None:
             return Response(before.body, before.status or 202, headers=before.headers)
         try:
             response = await handle(request)
-        except Exception:
-            await run_in_threadpool(ws.store.answers.give_up, ws.user, key)
-            raise
-        if response.status_code != 202:
-            await run_in_threadpool(ws.store.answers.give_up, ws.user, key)
+            if response.status_code in MADE:
+                headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
+                answer = Answered(digest, response.status_code, headers, bytes(response.body).decode())
+                await keys.keep(ws, key, answer)
             return response
-        headers = {name: value for name, value in response.headers.items() if name in KEPT_HEADERS}
-        body = bytes(response.body).decode()
-        await run_in_threadpool(ws.store.answers.end, ws.user, key, response.status_code, headers, body)
-        return response
+        finally:
+            keys.working.pop((ws.user, key), None)
 
     return handler
 
 
-async def _begin(ws: Workspace, key: str, digest: str) -> Answered | None:
+class Keys:
+    """What this server knows of keys and the database does not: no other answers on its workspace."""
+
+    def __init__(self) -> None:
+        self.working: dict[tuple[str, str], str] = {}
+        """digests of what is being answered, by account and key; a row without an answer that is not here is nothing"""
+        self.unsaved: dict[tuple[str, str], Answered] = {}
+        """answers that could not be written, since the database was away"""
+
+    async def keep(self, ws: Workspace, key: str, answer: Answered) -> None:
+        """Keep an answer for who asks again."""
+        status = answer.status or 202
+        try:
+            await run_in_threadpool(ws.store.answers.end, ws.user, key, status, answer.headers, answer.body)
+        except VizslaError:  # what was asked for is made: who asks again must not make it twice
+            if len(self.unsaved) >= MAX_UNSAVED:
+                self.unsaved.pop(next(iter(self.unsaved)))
+            self.unsaved[ws.user, key] = answer
+
+
+async def _begin(keys: Keys, ws: Workspace, key: str, digest: str) -> Answered | None:
     """Take the key; the answer of the first time, if there was one.
 
     Raises:
         InvalidInput: the key was used for another request.
         Conflict: the first request is still being answered.
     """
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        before = await run_in_threadpool(ws.store.answers.begin, ws.user, key, digest)
-        if before is None:
-            return None
-        if before.request != digest:
-            raise InvalidInput(
-                "This key was used for another request.", where="Idempotency-Key", remedy="Make a new key."
-            )
-        if before.status is not None:
-            return before
+    mine, deadline = (ws.user, key), time.monotonic() + PATIENCE_S
+    while mine in keys.working:
+        _require_same(keys.working[mine], digest)
         if time.monotonic() > deadline:
             raise Conflict("The same request is being answered.", where="Idempotency-Key", remedy="Ask again later.")
         await asyncio.sleep(POLL_S)
+    keys.working[mine] = digest  # with nothing awaited since it was looked for: of two requests one is first
+    try:
+        before = keys.unsaved.get(mine) or await run_in_threadpool(ws.store.answers.begin, *mine, digest)
+        while before is not None and before.status is None:  # it was refused, or failed: nothing was made
+            await run_in_threadpool(ws.store.answers.give_up, *mine)
+            before = await run_in_threadpool(ws.store.answers.begin, *mine, digest)
+        if before is not None:
+            _require_same(before.request, digest)
+            del keys.working[mine]
+        return before
+    except BaseException:
+        keys.working.pop(mine, None)
+        raise
+
+
+def _require_same(before: str, digest: str) -> None:
+    if before != digest:
+        raise InvalidInput("This key was used for another request.", where="Idempotency-Key", remedy="Make a new key.")
 
 
 async def _digest(request: Request) -> str:

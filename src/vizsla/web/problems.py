@@ -33,6 +33,9 @@ STATUS = {
     "not-found": HTTPStatus.NOT_FOUND,
     "conflict": HTTPStatus.CONFLICT,
     "unavailable": HTTPStatus.CONFLICT,
+    # Reasons that lie in what was asked for, and that its remedy is about.
+    "training-failed": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "export-failed": HTTPStatus.UNPROCESSABLE_ENTITY,
     "too-many": HTTPStatus.TOO_MANY_REQUESTS,
     "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -11,7 +11,6 @@ from fastapi import Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vizsla import events
-from vizsla.api import notes, workspace
 from vizsla.api.runs import PART_BYTES
 from vizsla.api.workspace import require_finished
 from vizsla.errors import InvalidInput, VizslaError
@@ -254,17 +253,6 @@ def some_events(path: Path, after: str) -> Events:
 def exact(ws: Workspace, reference: str, *kinds: rows.Kind) -> str:
     """The id of the thing of this id or name. The beginning of one, as at the command line, may soon mean another."""
     return ws.store.exact(reference, *kinds).id
-
-
-def change(ws: Workspace, kind: rows.Kind, reference: str, body: Changed) -> str:
-    """Change the name of a thing, or what is written about it; returns its id."""
-    id = workspace.to_change(ws, kind, exact(ws, reference, kind)).id
-    text = None if body.notes is None else notes.cleaned(body.notes)  # before anything is changed
-    if body.name is not None:
-        workspace.rename(ws, kind, id, body.name)
-    if text is not None:
-        notes.write(ws, kind, id, text)
-    return id
 
 
 def read(ws: Workspace, kind: rows.Kind, reference: str, get: Callable[[Workspace, str], Read]) -> Read:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from vizsla.api import datasets, notes
+from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import PATHS, DatasetSpec, upload_id
@@ -27,12 +27,12 @@ from vizsla.web.schema import (
     Queued,
     RowAfter,
     Ws,
-    change,
     exact,
     queued,
     read,
 )
 from vizsla.web.tags import tagged, unchanged
+from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Once)
 
@@ -113,18 +113,15 @@ def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Respon
 
 
 @router.patch("/{reference}", response_model=Dataset)
-def change_dataset(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+def change_dataset(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
     """Give a dataset another name, or other notes."""
-    id = exact(ws, reference, "dataset")
-    with unchanged(request, lambda: kept.require(ws, "dataset", id).body):
-        change(ws, "dataset", id, body)
-    return tagged(request, kept.require(ws, "dataset", id).body)
+    return changed(request, ws, "dataset", reference, body)
 
 
-@router.get("/{reference}/notes")
-def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+@router.get("/{reference}/notes", response_model=NotesAnswer)
+def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a dataset."""
-    return NotesAnswer(notes=notes.read(ws, "dataset", exact(ws, reference, "dataset")))
+    return noted(request, ws, "dataset", reference)
 
 
 @router.delete("/{reference}")

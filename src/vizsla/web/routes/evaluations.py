@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from vizsla.api import evaluations, notes
+from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
@@ -26,12 +26,12 @@ from vizsla.web.schema import (
     Queued,
     RowAfter,
     Ws,
-    change,
     exact,
     queued,
     read,
 )
 from vizsla.web.tags import tagged, unchanged
+from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=Once)
 
@@ -125,18 +125,15 @@ def get_evaluation(ws: Ws, kept: Known, reference: str, request: Request) -> Res
 
 
 @router.patch("/{reference}", response_model=Report)
-def change_evaluation(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+def change_evaluation(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
     """Give an evaluation another name, or other notes."""
-    id = exact(ws, reference, "evaluation")
-    with unchanged(request, lambda: kept.require(ws, "evaluation", id).body):
-        change(ws, "evaluation", id, body)
-    return tagged(request, kept.require(ws, "evaluation", id).body)
+    return changed(request, ws, "evaluation", reference, body)
 
 
-@router.get("/{reference}/notes")
-def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+@router.get("/{reference}/notes", response_model=NotesAnswer)
+def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about an evaluation."""
-    return NotesAnswer(notes=notes.read(ws, "evaluation", exact(ws, reference, "evaluation")))
+    return noted(request, ws, "evaluation", reference)
 
 
 @router.delete("/{reference}")

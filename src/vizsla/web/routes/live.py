@@ -127,11 +127,11 @@ class Client:
         reader = self._live.watch(key, self._more.set)
         try:
             place = await run_in_threadpool(reader.source.place, int(wish.after) if wish.after else None)
+            await self._send(message("watching", what=wish.what, id=id, next=str(place)))
         except BaseException:
             self._live.leave(key, self._more.set)
             raise
-        await self._send(message("watching", what=wish.what, id=id, next=str(place)))
-        self._watched[key] = Watch(reader, place)
+        self._watched[key] = Watch(reader, place)  # from here on it is left when the connection ends
         self._more.set()
 
     def _leave(self, key: Key) -> None:

@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from vizsla.api import models, notes
+from vizsla.api import models
 from vizsla.models import archive
 from vizsla.models.card import Card
 from vizsla.web import pictures
@@ -28,12 +28,12 @@ from vizsla.web.schema import (
     Page,
     Queued,
     Ws,
-    change,
     exact,
     queued,
     read,
 )
 from vizsla.web.tags import tagged, unchanged
+from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=Once)
 
@@ -107,18 +107,15 @@ def get_archive(
 
 
 @router.patch("/{reference}", response_model=Card)
-def change_model(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+def change_model(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
     """Give a model another name, or other notes."""
-    id = exact(ws, reference, "model")
-    with unchanged(request, lambda: kept.require(ws, "model", id).body):
-        change(ws, "model", id, body)
-    return tagged(request, kept.require(ws, "model", id).body)
+    return changed(request, ws, "model", reference, body)
 
 
-@router.get("/{reference}/notes")
-def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+@router.get("/{reference}/notes", response_model=NotesAnswer)
+def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a model."""
-    return NotesAnswer(notes=notes.read(ws, "model", exact(ws, reference, "model")))
+    return noted(request, ws, "model", reference)
 
 
 @router.delete("/{reference}")

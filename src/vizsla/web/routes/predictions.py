@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from vizsla.api import notes, predictions
+from vizsla.api import predictions
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
@@ -24,12 +24,12 @@ from vizsla.web.schema import (
     Page,
     Queued,
     Ws,
-    change,
     exact,
     queued,
     read,
 )
 from vizsla.web.tags import tagged, unchanged
+from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=Once)
 
@@ -92,18 +92,15 @@ def get_rows(
 
 
 @router.patch("/{reference}", response_model=Prediction)
-def change_prediction(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+def change_prediction(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
     """Give a prediction another name, or other notes."""
-    id = exact(ws, reference, "prediction")
-    with unchanged(request, lambda: kept.require(ws, "prediction", id).body):
-        change(ws, "prediction", id, body)
-    return tagged(request, kept.require(ws, "prediction", id).body)
+    return changed(request, ws, "prediction", reference, body)
 
 
-@router.get("/{reference}/notes")
-def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+@router.get("/{reference}/notes", response_model=NotesAnswer)
+def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a prediction."""
-    return NotesAnswer(notes=notes.read(ws, "prediction", exact(ws, reference, "prediction")))
+    return noted(request, ws, "prediction", reference)
 
 
 @router.delete("/{reference}")

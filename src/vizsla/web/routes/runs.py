@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, work
-from vizsla.api import datasets, history, models, notes, runs, sweeps
+from vizsla.api import datasets, history, models, runs, sweeps
 from vizsla.errors import Busy
 from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
@@ -41,7 +41,6 @@ from vizsla.web.schema import (
     RunAnswer,
     SeriesName,
     Ws,
-    change,
     exact,
     queued,
     read,
@@ -49,6 +48,7 @@ from vizsla.web.schema import (
 )
 from vizsla.web.tags import tagged, unchanged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
+from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
 PREVIEW_S, FIND_RATE_S = 180.0, 300
@@ -296,18 +296,15 @@ async def predict(
 
 
 @router.patch("/{reference}", response_model=RunAnswer)
-def change_run(ws: Ws, kept: Known, reference: str, body: Changed, request: Request) -> Response:
+def change_run(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
     """Give a run another name, or other notes."""
-    id = exact(ws, reference, "run")
-    with unchanged(request, lambda: kept.require(ws, "run", id).body):
-        change(ws, "run", id, body)
-    return tagged(request, kept.require(ws, "run", id).body)
+    return changed(request, ws, "run", reference, body)
 
 
-@router.get("/{reference}/notes")
-def get_notes(ws: Ws, reference: str) -> NotesAnswer:
+@router.get("/{reference}/notes", response_model=NotesAnswer)
+def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a run."""
-    return NotesAnswer(notes=notes.read(ws, "run", exact(ws, reference, "run")))
+    return noted(request, ws, "run", reference)
 
 
 @router.delete("/{reference}")
