@@ -272,7 +272,7 @@ def test_what_is_asked_again_is_not_done_again(client: httpx.Client) -> None:
 def test_a_key_whose_answer_could_not_be_kept(ws: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, so that the database can be away at a chosen moment."""
 
-    def away(*_: object) -> None:
+    def away(*_: object, **options: object) -> None:
         raise DatabaseUnavailable("The database does not answer.")
 
     with files.Lock(tmp_path) as lock:
