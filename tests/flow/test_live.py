@@ -290,8 +290,9 @@ def test_a_key_whose_answer_could_not_be_kept(ws: Workspace, tmp_path: Path, mon
     assert refused.status_code == 503
     second = other.post("/runs", json=body, headers={"Idempotency-Key": "refused"})
     assert second.status_code == 202
-    for answer in (first, second):
-        jobs.stop(ws, answer.json()["id"])
+    for answer in (second, first):
+        jobs.stop(ws, answer.json()["id"], at_once=True)
+    _until(lambda: not any(job.live for job in jobs.list_all(ws)))
 
 
 def test_notes_have_a_tag_of_their_own(client: httpx.Client) -> None:
