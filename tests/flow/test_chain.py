@@ -72,7 +72,8 @@ def test_the_report_says_how_sure_it_is(chain: Chain) -> None:
 
 def test_a_model_is_a_folder_with_its_card(chain: Chain) -> None:
     folder = chain.cli.workspace / "models" / chain.card["id"]
-    assert sorted(p.name for p in folder.iterdir()) == ["labels.txt", "model.json", "model.onnx", "model.safetensors"]
+    parts = ["labels.txt", "model.json", "model.onnx", "model.safetensors", "usage.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == parts
     assert chain.card["parity"]["largest_difference"] < 1e-4
     assert {(figure["split"], figure["role"]) for figure in chain.card["figures"]} == {
         ("val", "chose the checkpoint"),

@@ -103,7 +103,7 @@ def test_the_command_line_sees_what_python_sees(ws: Workspace, by_cli: Any, pict
     }
     assert Counter(row.error for row in _all_rows(ws, "many", rejected=True)) == REJECTED
     folder = predictions.folder(ws, "many")
-    assert sorted(path.name for path in folder.iterdir()) == ["prediction.json", "predictions.parquet"]
+    assert sorted(path.name for path in folder.iterdir()) == ["prediction.json", "predictions.parquet", "usage.jsonl"]
 
 
 def test_the_surest_pictures_of_each_class(ws: Workspace, by_cli: Any) -> None:

@@ -153,6 +153,7 @@ def test_the_worker_outlives_the_terminal(ws: Workspace, uninterrupted: Path) ->
 def test_one_run_is_trained_by_one_worker(ws: Workspace) -> None:
     process = _start(ws, "busy", epochs=1000)
     _until(_reached(ws, "busy", 10), process)
+    _until(lambda: ws.store.jobs.find("busy").state == "running", process)  # to resume what starts would be to wait
     with pytest.raises(Conflict, match="at work here"):
         runs.resume(ws, "busy")
     with pytest.raises(Conflict, match="at work on the run"):

@@ -194,7 +194,7 @@ def test_wrong_fields_are_named(client: httpx.Client) -> None:
         answer = client.post("/runs", content=json.dumps(body), headers={"content-type": "application/json"})
         _problem(answer, 422, "invalid-input")
     _problem(client.post("/runs", json={"dataset": "x" * 2_000_000}), 413, "too-large")
-    _problem(client.post("/models", json={"run": "shapes", "checkpoint": "²"}), 422, "invalid-input")
+    _problem(client.post("/models", json={"run": "shapes", "checkpoint": "²"}), 404, "not-found")
     _problem(client.get("/nothing"), 404, "not-found")
     _problem(client.put("/runs"), 405, "method-not-allowed")
     _problem(client.get("/runs/shapes"), 404, "not-found")

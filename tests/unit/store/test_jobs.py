@@ -10,6 +10,7 @@ import pytest
 
 from vizsla.errors import Conflict, NotFound
 from vizsla.store.jobs import Jobs
+from vizsla.store.pages import Cut, Place
 from vizsla.store.queries import Server, Store
 from vizsla.store.rows import Job
 from vizsla.store.tables import job as job_table
@@ -115,12 +116,10 @@ def test_pages_go_through_all_jobs_by_time_and_id(jobs: Jobs, store: Store) -> N
             connection.exec_driver_sql("DELETE FROM job_change")
             connection.execute(where.values(id=id, created_at="2026-01-01T00:00:00.000Z"))
     seen: list[str] = []
-    after = None
-    while True:
-        found, after = jobs.page(limit=3, after=after, newest=False, state=None)
+    after: Place | None = None
+    while found := jobs.page(Cut(3, "created_at", descending=False, after=after)):
         seen += [job.id for job in found]
-        if after is None:
-            break
+        after = Place(found[-1].created_at, found[-1].id)
     assert seen == sorted(ids)
 
 
