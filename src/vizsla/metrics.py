@@ -76,12 +76,6 @@ def top_k(probabilities: AnyFloats, k: int) -> Ints:
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :k].astype(np.int64)
 
 
-def top_k_accuracy(probabilities: AnyFloats, truth: Ints, k: int) -> float:
-    """The share of pictures whose true class is among the `k` most probable; `k` is clipped to K."""
-    hits = (top_k(probabilities, k) == truth[:, None]).any(axis=1)
-    return float(hits.mean()) if len(truth) else math.nan
-
-
 def per_class(truth: Ints, predicted: Ints, num_classes: int) -> PerClass:
     """Precision, recall, F1 and support of each class.
 

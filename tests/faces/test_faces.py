@@ -17,7 +17,9 @@ from tests.faces.faces import MEASURED, Faces, Where, alike, plain, refusal, wit
 import vizsla
 from vizsla.api import datasets, evaluations, history, jobs, logs, machine, models, notes, predictions, runs, things
 from vizsla.cli.main import app
+from vizsla.errors import InvalidInput
 from vizsla.events import ignore_event
+from vizsla.jobs.spec import JobSpec
 
 pytestmark = pytest.mark.slow
 
@@ -192,7 +194,7 @@ ONLY_HERE = {
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
     "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
     "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
-    "sweeps.submit", "datasets.rename", "evaluations.rename", "models.rename",
+    "sweeps.submit",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
@@ -403,6 +405,33 @@ def test_every_verb_has_its_faces() -> None:
     assert rows | COMPOSED | ONLY_HERE == verbs
     assert not rows & COMPOSED
     assert not rows & ONLY_HERE
+
+
+def test_the_page_names_what_works_here_only() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    verbs = page.partition("These take a workspace only")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+\.[a-z_]+)`", verbs)) == ONLY_HERE
+    told = page.partition("- **Only here** work")[2].partition("; they say so")[0]
+    named = set(re.findall(r"`([a-z -]+)`", " ".join(told.split())))
+    commands = [" ".join(command) + " " for command in COMMANDS_ONLY_HERE]
+    assert [command for command in commands if not any(command.startswith(f"{name} ") for name in named)] == []
+    assert [name for name in named if not any(command.startswith(f"{name} ") for command in commands)] == []
+
+
+# What a verb is given for its parameters of these names; "x" for all others.
+GIVEN = {"specs": [TINY], "names": ["x"], "job": JobSpec(), "out": Path("x.zip"), "path": Path(__file__)}
+
+
+@pytest.mark.parametrize("verb", sorted(ONLY_HERE))
+def test_verbs_that_work_here_only_refuse_a_server(verb: str) -> None:
+    noun, _, name = verb.partition(".")
+    call = getattr(import_module(f"vizsla.api.{noun}"), name)
+    parameters = list(inspect.signature(call).parameters.values())[1:]
+    given = {one.name: GIVEN.get(one.name, "x") for one in parameters if one.default is one.empty}
+    if verb in ("sweeps.start", "sweeps.submit"):
+        given["batch_sizes"] = [8, 16]
+    with vizsla.connect("http://127.0.0.1:9") as server, pytest.raises(InvalidInput, match="asked of a server"):
+        call(server, **given)
 
 
 def _verbs(module: Any) -> dict[str, Callable[..., Any]]:

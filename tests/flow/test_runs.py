@@ -114,6 +114,8 @@ def test_a_training_begins_with_the_weights_of_a_run_or_a_model_by_its_name(ws: 
         assert begun.run.spec.tune == "full"
         assert (begun.run.input.mean, begun.run.input.std) == (base.run.input.mean, base.run.input.std)
         assert runs.epochs(ws, begun.run.id)[0]["val_accuracy"]["value"] == pytest.approx(best, abs=0.05)
+        with pytest.raises(Conflict, match=f"in use by .*run {re.escape(begun.run.name)}"):
+            models.delete(ws, "kept") if weights.startswith("model") else runs.delete(ws, "base")
     # A new name changes nothing, and the weights of weights have one licence.
     runs.rename(ws, "base", "renamed")
     second = runs.clone(ws, begun.run.id, still.model_copy(update={"weights": f"run:{begun.run.id}"}))

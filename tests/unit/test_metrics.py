@@ -63,7 +63,6 @@ def test_no_pictures_is_nan_not_zero() -> None:
         metrics.accuracy(none, none),
         metrics.balanced_accuracy(none, none, 3),
         metrics.macro_f1(none, none, 3),
-        metrics.top_k_accuracy(np.empty((0, 3)), none, 2),
         metrics.expected_calibration_error(np.empty(0), np.empty(0, dtype=bool)),
         metrics.wilson(0, 0).value,
     ]
@@ -73,9 +72,7 @@ def test_no_pictures_is_nan_not_zero() -> None:
 def test_top_k_clips_and_breaks_ties_by_position() -> None:
     probabilities = np.array([[0.1, 0.6, 0.3], [0.4, 0.3, 0.3]])
     assert metrics.top_k(probabilities, 2).tolist() == [[1, 2], [0, 1]]
-    assert metrics.top_k_accuracy(probabilities, np.array([2, 2]), 1) == 0
-    assert metrics.top_k_accuracy(probabilities, np.array([2, 2]), 2) == 0.5
-    assert metrics.top_k_accuracy(probabilities, np.array([2, 2]), 9) == 1
+    assert metrics.top_k(probabilities, 9).tolist() == [[1, 2, 0], [0, 1, 2]]
 
 
 @pytest.mark.parametrize("seed", range(5))

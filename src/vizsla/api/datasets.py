@@ -127,11 +127,6 @@ def picture(ws: Workspace, reference: str, index: int) -> bytes:
     return encode(store.read([index])[0], "png")
 
 
-def rename(ws: Workspace, reference: str, name: str) -> Dataset:
-    """Give a dataset another name; see `workspace.rename`."""
-    return get(ws, workspace.rename(ws, "dataset", reference, name).id)
-
-
 @served
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a dataset; refused while runs were made from it."""

@@ -154,13 +154,13 @@ def predictions(
     limit: int = 100,
 ) -> Slice:
     """Some of what was answered for the pictures of an evaluation; see `vizsla.evaluation.predictions.read`."""
-    path = folder(ws, get(ws, reference).id) / FILE_NAME
+    path = workspace.finished(ws, "evaluation", reference) / FILE_NAME
     return read(path, label=label, predicted=predicted, wrong=wrong, after=after, limit=limit)
 
 
 def page(ws: Workspace, reference: str) -> str:
     """The report for people: one HTML page without scripts, and without anything from elsewhere."""
-    return (folder(ws, get(ws, reference).id) / HTML).read_text(encoding="utf-8")
+    return (workspace.finished(ws, "evaluation", reference) / HTML).read_text(encoding="utf-8")
 
 
 def of(ws: Workspace, parent_id: str) -> list[Report]:
@@ -173,11 +173,6 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 def list_all(ws: Workspace) -> list[Report]:
     """The reports of all evaluations, oldest first."""
     return workspace.readable(ws, "evaluation", read_report)
-
-
-def rename(ws: Workspace, reference: str, name: str) -> Report:
-    """Give an evaluation another name; see `workspace.rename`."""
-    return get(ws, workspace.rename(ws, "evaluation", reference, name).id)
 
 
 @served

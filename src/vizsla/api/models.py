@@ -243,12 +243,7 @@ def list_all(ws: Workspace) -> list[Card]:
     return workspace.readable(ws, "model", open_model)
 
 
-def rename(ws: Workspace, reference: str, name: str) -> Card:
-    """Give a model another name; see `workspace.rename`."""
-    return get(ws, workspace.rename(ws, "model", reference, name).id)
-
-
 @served
 def delete(ws: Workspace, reference: str) -> Entry:
-    """Delete a model; refused while evaluations or predictions were made from it."""
+    """Delete a model; refused while evaluations, predictions or runs were made from it."""
     return workspace.delete(ws, "model", reference)

@@ -103,17 +103,22 @@ def _submit(
     dataset_folder = ws.folder("dataset", parent.id) if building else _finished_dataset(ws, parent.id)
     need = need_of(specs[0].device, specs[0].num_processes, capacity(), gpu_memory=job.gpu_memory)
     stem = f"{parent.name}-{own.title(specs[0].net).removesuffix(own.SUFFIX)}"
+    workspace.sweep(ws)  # once, and not for each of the runs
     with contextlib.ExitStack() as claims:
         entries = []
-        for spec, name in zip(specs, names, strict=True):
+        for asked, name in zip(specs, names, strict=True):
             called = name or ws.store.free_name("run", stem)
-            claim = claims.enter_context(workspace.claim(ws, "run", called, parents=[parent.id]))
+            spec = _with_found_weights(ws, asked)
+            origin = run.named_weights(spec.weights)
+            # What the weights come from is not deleted before they are read.
+            parents = [parent.id, origin[1]] if origin else [parent.id]
+            claim = claims.enter_context(workspace.claim(ws, "run", called, parents, swept=True))
             request = run.Request(
                 id=claim.entry.id,
                 name=called,
                 created_at=claim.entry.created_at,
                 dataset_folder=dataset_folder,
-                spec=_with_found_weights(ws, spec),
+                spec=spec,
                 network_file=own.keep(own_network, claim.folder) if own_network else None,
             )
             files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
@@ -482,7 +487,7 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
 
 @served
 def delete(ws: Workspace, reference: str) -> Entry:
-    """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
+    """Delete a run with its checkpoints; refused while models, evaluations or runs were made from it."""
     return workspace.delete(ws, "run", reference)
 
 

@@ -27,6 +27,9 @@ NETWORK_PATHS = "VIZSLA_NETWORK_PATHS"
 KEEP_FREE = "VIZSLA_KEEP_FREE"
 MAX_KEPT_GB = 1e6
 
+# Lies in a folder while its thing is renamed, in the database and then in its file.
+RENAMING = ".renaming"
+
 # A folder without a row in the database is being made at this moment, or was left behind long ago.
 ORPHAN_AGE_S = 3600
 
@@ -104,14 +107,19 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = ()) -> Iterator[Claim]:
+def claim(ws: Workspace, kind: Kind, name: str, parents: Sequence[str] = (), *, swept: bool = False) -> Iterator[Claim]:
     """Take a name and a folder for a thing to be made; give both back unless it is finished, or a job is to make it.
+
+    Args:
+        parents: ids of what it is made from.
+        swept: a sweep has just been made, so that none is needed.
 
     Raises:
         Conflict: the name is taken, or another process is making a thing of that name.
     """
     require_maker(ws)
-    sweep(ws)
+    if not swept:
+        sweep(ws)
     id = new_id()
     folder = ws.folder(kind, id)
     with files.disk_errors(folder):
@@ -151,7 +159,8 @@ def sweep(ws: Workspace) -> list[Entry]:
     """Bring folders and database into agreement after crashes; returns what was removed.
 
     Unfinished work of processes that are gone is removed with its row, a row without a folder too. A whole folder
-    without a row, as after the loss of the database, gets its row again: the facts win.
+    without a row, as after the loss of the database, gets its row again: the facts win. A renaming that was cut short
+    is brought to its end.
     """
     swept = []
     for kind, final in FINAL_FILE.items():
@@ -161,6 +170,8 @@ def sweep(ws: Workspace) -> list[Entry]:
             if (folder / final).exists():
                 if id not in rows:
                     _register(ws, kind, folder / final)
+                elif (folder / RENAMING).exists():
+                    _end_renaming(ws, rows[id])
                 continue
             try:
                 abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
@@ -253,14 +264,41 @@ def rename(ws: Workspace, kind: Kind, reference: str, name: str) -> Entry:
     folder = ws.folder(kind, entry.id)
     require_whole(ws, entry)
     with files.Lock(folder):
-        facts = files.read_json(folder / FINAL_FILE[kind])
-        ws.store.rename(entry.id, name)
+        files.read_json(folder / FINAL_FILE[kind])  # refused before anything is changed, where it is damaged
+        files.write_text(folder / RENAMING, "")
         try:
-            files.write_json(folder / FINAL_FILE[kind], facts | {"name": name})
+            ws.store.rename(entry.id, name)
+            _name_in_folder(folder, kind, name)
         except (VizslaError, OSError):
             ws.store.rename(entry.id, entry.name)
+            _name_in_folder(folder, kind, entry.name)
             raise
     return entry._replace(name=name)
+
+
+def _name_in_folder(folder: Path, kind: Kind, name: str) -> None:
+    """The last step of a renaming. The folder is locked."""
+    facts = files.read_json(folder / FINAL_FILE[kind])
+    if facts.get("name") != name:
+        files.write_json(folder / FINAL_FILE[kind], facts | {"name": name})
+    (folder / RENAMING).unlink(missing_ok=True)
+
+
+def _end_renaming(ws: Workspace, entry: Entry) -> None:
+    """Give a thing whose renaming was cut short the name that the database has for it."""
+    folder = ws.folder(entry.kind, entry.id)
+    lock = files.Lock(folder)
+    try:
+        lock.acquire(patience_s=0)
+    except (VizslaError, FileNotFoundError):  # it is being renamed, or worked on: a later sweep does it
+        return
+    try:
+        # As it is now: it may have been renamed again before the lock was taken.
+        _name_in_folder(folder, entry.kind, ws.store.exact(entry.id, entry.kind).name)
+    except (VizslaError, OSError, AttributeError) as error:
+        warnings.warn(f"{folder} does not have its new name yet: {error}", stacklevel=2)
+    finally:
+        lock.release()
 
 
 def require_whole(ws: Workspace, entry: Entry) -> None:

@@ -138,7 +138,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
 
 @app.command
 def delete(name: str, /, *, common: Common = Common()) -> None:
-    """Delete a model; refused while evaluations or predictions were made from it.
+    """Delete a model; refused while evaluations, predictions or runs were made from it.
 
     Args:
         name: Id, name, or the beginning of one.

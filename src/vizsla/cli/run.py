@@ -251,7 +251,7 @@ def stop(name: str, /, *, common: Common = Common()) -> None:
 
 @app.command
 def delete(name: str, /, *, common: Common = Common()) -> None:
-    """Delete a run with its checkpoints; refused while models or evaluations were made from it.
+    """Delete a run with its checkpoints; refused while models, evaluations or runs were made from it.
 
     Args:
         name: Id, name, or the beginning of one.

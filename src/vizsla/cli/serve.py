@@ -21,7 +21,6 @@ from vizsla.store.workspace import Workspace
 
 MAX_PORT = 65_535
 MAX_UPLOAD_GB = 1e6
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # What a client says on a socket is short.
 MAX_MESSAGE_BYTES = 16_384
 Format = Literal["text", "json"]
@@ -114,6 +113,7 @@ def serve(
 
     from vizsla.web import logs
     from vizsla.web.app import create_app
+    from vizsla.web.guard import LOOPBACK
 
     for folder in allow:
         if not folder.is_dir():

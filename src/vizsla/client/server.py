@@ -31,6 +31,10 @@ PAGE = 200
 AWAY = (502, 503, 504)
 SHORT = 300
 PROBLEM = "application/problem+json"
+# What a `Workspace` has and a server has not.
+OF_WORKSPACES = frozenset(
+    ("root", "store", "network_folders", "user", "role", "keep_free_bytes", "require_space", "folder", "is_finished")
+)
 
 _adapter: Callable[[Any], TypeAdapter[Any]] = functools.cache(TypeAdapter)
 
@@ -40,6 +44,10 @@ class Away(Unavailable):
 
     heard = False
     """whether it may have got the request"""
+
+
+class HereOnly(InvalidInput, AttributeError):
+    """This takes a workspace and was given a server. For `hasattr`, a server does not have it."""
 
 
 class Server:
@@ -63,6 +71,18 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # else no wrong name would be noticed
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse what a verb asks of a workspace only, in words for its caller."""
+            if name in OF_WORKSPACES:
+                raise HereOnly(
+                    "This cannot be asked of a server.",
+                    where=self.url,
+                    remedy="Use vizsla.open on the machine that has the workspace.",
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +136,47 @@ def test_what_is_to_stay_free_is_said_by_the_environment(tmp_path: Path, monkeyp
         monkeypatch.setenv("VIZSLA_KEEP_FREE", wrong)
         with pytest.raises(InvalidInput, match="no amount of room"):
             vizsla.open(tmp_path / "w")
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+import vizsla
+from vizsla.api import workspace
+with vizsla.open(sys.argv[1]) as ws:
+    def die(event, args):
+        if event == "os.rename" and str(args[1]).endswith(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(die)
+    workspace.rename(ws, "dataset", "d", "new")
+"""
+
+
+@pytest.mark.parametrize(("dies_before", "name"), [(".renaming", "d"), ("dataset.json", "new")])
+def test_a_renaming_that_was_killed_ends_as_the_database_has_it(ws: Workspace, dies_before: str, name: str) -> None:
+    with workspace.claim(ws, "dataset", "d") as claim:
+        files.write_json(claim.folder / "dataset.json", {"name": "d", "classes": 3})
+    killed = subprocess.run([sys.executable, "-c", KILLED_BETWEEN, ws.root, dies_before], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert ws.store.exact(claim.entry.id, "dataset").name == name
+    assert files.read_json(claim.folder / "dataset.json")["name"] == "d"
+    with files.Lock(claim.folder):  # who is at work in it is left alone
+        workspace.sweep(ws)
+    assert files.read_json(claim.folder / "dataset.json")["name"] == "d"
+    workspace.sweep(ws)
+    assert files.read_json(claim.folder / "dataset.json") == {"name": name, "classes": 3}
+    assert not (claim.folder / workspace.RENAMING).exists()
+
+
+def test_a_renaming_that_is_refused_leaves_nothing(ws: Workspace) -> None:
+    for taken in ("d", "e"):
+        with workspace.claim(ws, "dataset", taken) as claim:
+            files.write_json(claim.folder / "dataset.json", {"name": taken})
+    before = (claim.folder / "dataset.json").read_bytes()
+    with pytest.raises(Conflict, match="taken"):
+        workspace.rename(ws, "dataset", "e", "d")
+    assert (claim.folder / "dataset.json").read_bytes() == before
+    assert not (claim.folder / workspace.RENAMING).exists()
+    (claim.folder / workspace.RENAMING).touch()
+    (claim.folder / "dataset.json").write_text("[")
+    with pytest.warns(UserWarning, match="does not have its new name yet"):
+        workspace.sweep(ws)

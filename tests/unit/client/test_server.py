@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ import pytest
 import vizsla
 from vizsla import errors
 from vizsla.api import datasets, jobs, runs, things
-from vizsla.client.server import Away, base_of
+from vizsla.client.server import OF_WORKSPACES, Away, base_of
 from vizsla.errors import Conflict, InvalidInput, NotFound, NotSignedIn, Unavailable, VizslaError
+from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 
 ENTRY = {"id": "1aaaaaaaaa", "kind": "dataset", "name": "x", "created_at": "now", "owner": "me"}
@@ -223,3 +226,20 @@ def test_a_client_needs_no_database(tmp_path: Path) -> None:
     code += "print(sorted(set(sys.modules) & {'sqlalchemy', 'alembic', 'fastapi', 'torch'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_only_a_workspace_has_is_refused_in_words() -> None:
+    owned = {field.name for field in dataclasses.fields(Workspace)}
+    owned |= {name for name in vars(Workspace) if not name.startswith("_")}
+    with vizsla.connect("http://127.0.0.1:9") as server:
+        assert owned - set(dir(server)) == OF_WORKSPACES
+        for name in OF_WORKSPACES:
+            with pytest.raises(InvalidInput, match="cannot be asked of a server") as caught:
+                getattr(server, name)
+            assert "vizsla.open" in caught.value.remedy
+            assert not hasattr(server, name)
+        with pytest.raises(AttributeError, match="has no attribute 'stoer'") as wrong:
+            server.stoer  # type: ignore[attr-defined]  # noqa: B018
+        assert not isinstance(wrong.value, VizslaError)
+        assert not isinstance(server, Workspace)
+        assert copy.copy(server).url == server.url
