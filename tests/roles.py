@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastapi.testclient import TestClient
 
 import vizsla
 from vizsla import files
-from vizsla.api import accounts
+from vizsla.api import accounts, uploads
 from vizsla.errors import Conflict
 from vizsla.jobs.queue import BESIDE
 from vizsla.store.rows import Kind
@@ -65,10 +66,14 @@ def _ask(client: TestClient, ws: Workspace, who: str, proofs: dict[str, str], ro
         body = {"json": {"measure": "nothing"}}  # which is refused, and not measured
     elif method == "PATCH" and noun in FOLDERS:
         body = {"json": {"name": "renamed"}}
+    elif method == "PATCH" and noun == "uploads":
+        headers["Upload-Offset"] = "0"
     answer = client.request(method, filled, headers=headers, **body)
     assert answer.status_code < 500, (who, route, answer.text)
     if (method, path) == ("DELETE", "/api/v1/session"):
         proofs.pop(who, None)
+    if noun == "uploads" and "{" in path and answer.status_code == 404:
+        return "no"  # of another's upload nobody is told that it is there
     return WORDS.get(answer.status_code, "yes")
 
 
@@ -82,7 +87,9 @@ def _seed(ws: Workspace) -> dict[str, str]:
         ids[noun] = _thing(ws, kind)
     live = ws.store.jobs.live_of(ids["runs"])
     made = live or ws.store.jobs.add("run", ids["runs"], "seed", owner="olga", need=BESIDE.as_dict())
-    return ids | {"jobs": made.id}
+    olga = replace(ws, user="olga", role="member")
+    there = uploads.list_all(olga) or [uploads.create(olga, "seed", kind="folder")]
+    return ids | {"jobs": made.id, "uploads": there[0].upload.id}
 
 
 def _thing(ws: Workspace, kind: Kind) -> str:
@@ -101,7 +108,8 @@ def page(found: dict[tuple[str, str], list[str]]) -> str:
         "What a server with accounts answers, route by route, found out by asking: `yes`, `no` (403), or `sign in`",
         "(401). The things and the accounts that are asked about belong to a member, the owner; another member asks",
         "too, and a program with an admin's token. `yes` may still be refused for another reason, such as a field",
-        "that is missing. A server without accounts answers to its own machine only, and there to all as to an admin.",
+        "that is missing. Of an upload, `no` may be a 404: it is there for its owner only. A server without accounts",
+        "answers to its own machine only, and there to all as to an admin.",
         "",
         "| route | " + " | ".join(ASKERS) + " |",
         "|---|" + "---|" * len(ASKERS),

@@ -271,10 +271,12 @@ def test_each_role_may_do_what_the_page_says(tmp_path: Path) -> None:
     for (method, path), (nobody, viewer, member, owner, admin, _) in found.items():
         route = f"{method} {path}"
         assert nobody == ("yes" if route == "POST /api/v1/session" else "sign in"), route
+        if "/uploads/{" in path:  # an upload is its owner's alone
+            assert (viewer, member, owner, admin) == ("no", "no", "yes", "no"), route
+            continue
         if method == "GET" and "/accounts" not in path and "/audit" not in path:
             assert (viewer, member, owner, admin) == ("yes",) * 4, route
         if method != "GET" and "/session" not in path:
             assert viewer == "no", route
-        # Of another's upload nobody is told that it is there: tests/flow/test_uploads.py looks at those.
-        if "{" in path and method != "GET" and not path.endswith(("/clone", "/predict")) and "/uploads" not in path:
+        if "{" in path and method != "GET" and not path.endswith(("/clone", "/predict")):
             assert (member, admin if "tokens" not in path else "yes") == ("no", "yes"), route

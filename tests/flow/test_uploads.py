@@ -23,6 +23,7 @@ from tests.support import Cli, Server, draw_shapes
 
 import vizsla
 from vizsla.api import datasets, uploads
+from vizsla.datasets import upload
 from vizsla.errors import Conflict, DiskFull, InvalidInput, NotFound
 from vizsla.store.workspace import Workspace
 
@@ -187,6 +188,27 @@ def test_a_wrong_hash_begins_anew(ws: Workspace) -> None:
         uploads.append(ws, made.id, 0, b"other byte")
     assert uploads.get(ws, made.id).offset == 0
     assert uploads.append(ws, made.id, 0, data).upload.complete
+
+
+def test_a_picture_whose_line_was_not_written_is_counted_when_it_comes_again(ws: Workspace) -> None:
+    id = uploads.create(ws, "pictures", kind="folder").upload.id
+    uploads.put_picture(ws, id, "disc/a.png", b"four")
+    listed = ws.root / "uploads" / id / upload.LIST
+    before = listed.read_bytes()
+    uploads.put_picture(ws, id, "disc/b.png", b"sixsix")
+    listed.write_bytes(before)  # as when the server is killed between the picture and its line
+    again = uploads.put_picture(ws, id, "disc/b.png", b"sixsix")
+    assert (again.num_pictures, again.offset) == (2, 10)
+    replaced = uploads.put_picture(ws, id, "disc/a.png", b"x")
+    assert (replaced.num_pictures, replaced.offset) == (2, 7)
+    uploads.delete(ws, id)
+
+
+@pytest.mark.parametrize("field", ["labels_file", "picture_folder"])
+def test_only_pictures_come_from_uploads(client: httpx.Client, field: str) -> None:
+    spec = SPEC | {"source": "upload:none", field: "upload:../../../etc/passwd"}
+    refused = _problem(client.post("/datasets", json={"name": "x", "spec": spec}), 422, "invalid-input")
+    assert refused["where"] == f"spec.{field}"
 
 
 def test_others_see_nothing_of_it(ws: Workspace) -> None:

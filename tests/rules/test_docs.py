@@ -37,7 +37,7 @@ def test_every_option_is_explained() -> None:
 def test_the_readme_has_a_line_for_every_module() -> None:
     readme = (ROOT / "README.md").read_text()
     tree = readme.split("```text", 1)[1].split("```", 1)[0]
-    listed = set()
+    lines: list[str] = []
     folders: list[str] = []
     for line in tree.splitlines():
         found = re.match(r"^( *)([\w./]+?/?)(\s+\S|$)", line)
@@ -48,7 +48,9 @@ def test_the_readme_has_a_line_for_every_module() -> None:
         if found[2].endswith("/"):
             folders.append(found[2])
         else:
-            listed.add("".join(folders) + found[2])
+            lines.append("".join(folders) + found[2])
+    listed = set(lines)
+    assert sorted(lines) == sorted(listed), "twice in the README's tree"
     modules = {
         f"src/vizsla/{path.relative_to(SOURCE)}"
         for path in SOURCE.rglob("*.py")

@@ -27,6 +27,9 @@ from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import epochs, find_checkpoint
 
+CHECK_S = 120.0
+"""how long the graph of a model that comes in an archive may compute: it may be made to go on for ever"""
+
 
 def export(
     ws: Workspace | Server,
@@ -149,6 +152,7 @@ def bring(ws: Workspace, path: Path, *, name: str | None = None) -> Card:
     Raises:
         InvalidInput: the archive holds no whole model, or anything else.
         Conflict: the name is taken.
+        Busy: the graph takes longer than `CHECK_S`, or much else is asked.
     """
     if not path.is_file():
         raise NotFound("There is no such file.", where=str(path), remedy="Check the path.")
@@ -164,7 +168,7 @@ def bring(ws: Workspace, path: Path, *, name: str | None = None) -> Card:
         for file in card.files:
             check_file(unpacked, card, file)
         _check_figures(card)
-        launch.ask("vizsla.models.check", {"folder": str(unpacked)})
+        launch.ask("vizsla.models.check", {"folder": str(unpacked)}, timeout_s=CHECK_S)
         with workspace.claim(ws, "model", name or card.name) as claim:
             for file in card.files:
                 (unpacked / file).rename(claim.folder / file)

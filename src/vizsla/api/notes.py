@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from vizsla import files
 from vizsla.api import workspace
 from vizsla.api.served import served
@@ -11,6 +13,8 @@ from vizsla.store.workspace import Workspace
 
 NOTES = "notes.txt"
 MAX_CHARACTERS = 10_000
+# These let a text look like another one: https://trojansource.codes
+_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @served
@@ -48,13 +52,18 @@ def cleaned(text: str) -> str:
     """Notes without white space at their ends and at those of their lines.
 
     Raises:
-        InvalidInput: they are too long, or hold control characters.
+        InvalidInput: they are too long, or hold control characters, also those that turn the direction of writing.
     """
     text = "\n".join(line.rstrip() for line in text.strip().splitlines())
     if len(text) > MAX_CHARACTERS:
         raise InvalidInput(
             f"Notes have {MAX_CHARACTERS:,} characters at most, and these {len(text):,}.", where="notes", remedy="Cut."
         )
-    if not text.replace("\n", "").replace("\t", "").isprintable():
+    if any(map(_controls, text)):
         raise InvalidInput("The notes hold control characters.", where="notes", remedy="Write plain text.")
     return text
+
+
+def _controls(character: str) -> bool:
+    # Cs: a surrogate, which is no character. Other unprintable ones are of use: no-break spaces, joiners.
+    return character in _TURNS or (unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t")

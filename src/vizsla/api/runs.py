@@ -176,6 +176,7 @@ def find_rate(
     *,
     out: Path | None = None,
     on_event: Callable[[Event], None] = ignore_event,
+    timeout_s: float | None = None,
 ) -> Rates:
     """The learning rate that a network learns fastest with on a dataset: by a short training with a rising rate.
 
@@ -184,7 +185,7 @@ def find_rate(
         on_event: told everything that happens, as it happens.
 
     Raises:
-        VizslaError: what would also refuse the training, or a loss that was never finite.
+        VizslaError: what would also refuse the training, a loss that was never finite, or more than `timeout_s`.
     """
     spec = _with_found_weights(ws, spec or TrainingSpec())
     dataset_folder = _finished_dataset(ws, dataset)
@@ -203,7 +204,7 @@ def find_rate(
         files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
         with files.Lock(folder) as lock:
             try:
-                launch.run_whole(FINDER, folder, lock, on_event)
+                launch.run_whole(FINDER, folder, lock, on_event, timeout_s=timeout_s)
             except VizslaError as error:
                 queue.keep_log(ws, folder, error)
                 raise

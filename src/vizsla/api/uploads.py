@@ -257,7 +257,7 @@ class ReceivingPicture:
             record = upload.open_upload(self._folder)
             _refuse_used(self._ws, record)
             place = self._folder / upload.PICTURES / self._path
-            before = place.stat().st_size if place.is_file() else None
+            before = self._listed_bytes() if place.is_file() else None
             count, total = upload.came(self._folder)
             count, total = count + (before is None), total + self._num_bytes - (before or 0)
             if count > MAX_PICTURES or total > self._max_bytes:
@@ -274,6 +274,11 @@ class ReceivingPicture:
                     total_bytes=total,
                 )
         return _status(self._folder)
+
+    def _listed_bytes(self) -> int | None:
+        """Of the picture that has this place; None: it is not in the list, as before that the process was killed."""
+        lines = events.backwards(self._folder / upload.LIST)
+        return next((line["bytes"] for line in lines if line["path"] == self._path), None)
 
     def _place(self, place: Path) -> None:
         os.fsync(self._file.fileno())

@@ -16,6 +16,8 @@ UPLOAD = "upload:"
 
 PATHS = ("source", "val_folder", "test_folder", "labels_file", "picture_folder")
 """the fields that name files and folders"""
+UPLOADABLE = ("source", "val_folder", "test_folder")
+"""those of them that may name an upload"""
 
 
 def upload_id(source: Path) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Busy, Conflict, DiskFull, VizslaError, WorkerDied, from_dict
+from vizsla.errors import Busy, Conflict, DiskFull, TooSlow, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
 
 POLL_S = 0.1
@@ -47,7 +47,15 @@ def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = 
     return process
 
 
-def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None], *, offset: int = 0) -> Event:
+def run(
+    module: str,
+    folder: Path,
+    lock: files.Lock,
+    on_event: Callable[[Event], None],
+    *,
+    offset: int = 0,
+    timeout_s: float | None = None,
+) -> Event:
     """Start `module` on `folder` and follow it to its end; returns its final event, "done" or "stopped".
 
     Ctrl-C asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
@@ -58,15 +66,18 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
         lock: of the folder, held by this process; the worker takes it over.
         on_event: told everything that happens, as it happens.
         offset: in the folder's events, from which on they are new.
+        timeout_s: after which the worker is killed, also one that says nothing.
 
     Raises:
         VizslaError: what the worker failed with.
+        TooSlow: it took longer than `timeout_s`.
         WorkerDied: it ended without a last word.
         KeyboardInterrupt: the same, because it was interrupted before it was ready to stop well.
     """
     path = folder / work.EVENTS
     final: Event | None = None
     heeded = 0
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
     with interruptions() as caught:
         process = start(module, folder, lock)
         try:
@@ -83,12 +94,12 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
                     on_event(event)
                 if ended:
                     break
+                if ends is not None and time.monotonic() > ends:
+                    send(process.pid, signal.SIGKILL)
+                    raise TooSlow(f"The work took longer than {timeout_s:g} seconds.", where=module)
                 time.sleep(POLL_S)
         finally:
-            if process.poll() is None:
-                send(process.pid, signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(STOP_PATIENCE_S)
+            _wind_up(process)
     if final is None and heeded:
         raise KeyboardInterrupt
     if final is None:
@@ -96,6 +107,13 @@ def run(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event],
     if final["event"] == "failed":
         raise from_dict(final["error"])
     return final
+
+
+def _wind_up(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        send(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_PATIENCE_S)
 
 
 def follow(folder: Path, on_event: Callable[[Event], None]) -> None:
@@ -144,10 +162,19 @@ def interruptions() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def run_whole(module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None]) -> None:
-    """As `run`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here."""
-    if run(module, folder, lock, on_event)["event"] == "stopped":
+def run_whole(
+    module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None], *, timeout_s: float | None = None
+) -> None:
+    """As `run`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here.
+
+    Raises:
+        WorkerDied: it was stopped, and that was not by Ctrl-C, which only the main thread gets.
+    """
+    if run(module, folder, lock, on_event, timeout_s=timeout_s)["event"] != "stopped":
+        return
+    if threading.current_thread() is threading.main_thread():
         raise KeyboardInterrupt
+    raise WorkerDied("The worker process was stopped by somebody.", where=module, remedy="Ask again.")
 
 
 def stop(pid: int) -> None:
@@ -222,6 +249,7 @@ def leave(module: str, argument: str, log: Path) -> None:
 
 
 ASKED_AT_ONCE, ASKED_AT_MOST = 2, 8
+PATIENCE_S = 60.0
 _answering = threading.BoundedSemaphore(ASKED_AT_ONCE)
 _asking = threading.BoundedSemaphore(ASKED_AT_MOST)
 
@@ -234,7 +262,7 @@ def ask(module: str, question: dict[str, Any], *, timeout_s: float | None = None
     Raises:
         VizslaError: what the module answered with.
         WorkerDied: it gave no answer.
-        Busy: many others are asking, or the answer took longer than `timeout_s`.
+        Busy: many others are asking, or were still after `PATIENCE_S`, or the answer took longer than `timeout_s`.
     """
     with _places():
         try:
@@ -265,8 +293,12 @@ def _places() -> Iterator[None]:
     if not _asking.acquire(blocking=False):
         raise Busy(f"{ASKED_AT_MOST} such questions are being answered.", remedy="Ask again in a few seconds.")
     try:
-        with _answering:
+        if not _answering.acquire(timeout=PATIENCE_S):
+            raise Busy("Other questions take long to be answered.", remedy="Ask again in a minute.")
+        try:
             yield
+        finally:
+            _answering.release()
     finally:
         _asking.release()
 

@@ -103,7 +103,7 @@ def _listed(source: Path, labels: Sequence[str], base: Path, within: Sequence[Pa
         raise InvalidInput(
             "This is no text list.", where=str(source), remedy="Give a folder, or a text file with a path in each line."
         )
-    lines = (line.strip() for line in text.split("\n"))
+    lines = (line.strip() for line in text.removeprefix("\ufeff").split("\n"))
     return [_of_line(line, labels, base, within) for line in lines if line]
 
 
@@ -112,27 +112,35 @@ def _of_line(line: str, labels: Sequence[str], base: Path, within: Sequence[Path
         return Named(spelled_out(line), "", None, NOT_UTF_8)
     if len(line) > MAX_LINE:
         return Named(line[:MAX_LINE], "", None, "a path that is too long")
-    path, label = _parted(line, labels, base)
+    path, label = _parted(line, labels, base, within)
     if re.match(r"\w+://", path):
         return Named(path, "", label, "an address, not a file")
     file = base / path
-    if within is not None:
-        try:
-            inside = any(file.resolve().is_relative_to(folder) for folder in within)
-        except (OSError, RuntimeError):  # a loop of links
-            inside = False
-        if not inside:
-            return Named(path, "", label, "not in a folder that may be read")
+    if not _may_be_read(file, within):
+        return Named(path, "", label, "not in a folder that may be read")
     return Named(path, str(file), label, None)
 
 
-def _parted(line: str, labels: Sequence[str], base: Path) -> tuple[str, str | None]:
-    """The path of a line, and its label: the name of a class behind a tab, or the number of one."""
+def _may_be_read(file: Path, within: Sequence[Path] | None) -> bool:
+    if within is None:
+        return True
+    try:
+        resolved = file.resolve()
+    except (OSError, RuntimeError):  # a loop of links
+        return False
+    return any(resolved.is_relative_to(folder) for folder in within)
+
+
+def _parted(line: str, labels: Sequence[str], base: Path, within: Sequence[Path] | None) -> tuple[str, str | None]:
+    """The path of a line, and its label: the name of a class behind a tab, or the number of one.
+
+    Of files that may not be read, the answer does not tell whether they are there.
+    """
     path, tab, name = line.rpartition("\t")
     if tab and name in labels:
         return path.strip(), name
     numbered = _LABELLED.fullmatch(line)
-    if numbered is None or _is_file(base / line):
+    if numbered is None or (_may_be_read(base / line, within) and _is_file(base / line)):
         return line, None
     number = int(numbered[2][:9])
     return numbered[1], labels[number] if 0 <= number < len(labels) else None

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import Root, Split
-from vizsla.datasets.spec import PATHS, DatasetSpec, upload_id
+from vizsla.datasets.spec import PATHS, UPLOADABLE, DatasetSpec, upload_id
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page
 from vizsla.web.once import KEYED, Once
@@ -60,7 +60,7 @@ def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Respons
     paths = {
         name: allowed(request, path, where=f"spec.{name}")
         for name, path in named.items()
-        if path is not None and upload_id(path) is None
+        if path is not None and (name not in UPLOADABLE or upload_id(path) is None)
     }
     spec, folders = body.spec.model_copy(update=paths), request.app.state.allowed
     return queued(datasets.submit(ws, body.name, spec, job=body.job, allowed=folders), response)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +12,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla import events, files, work
+from vizsla import files, work
 from vizsla.api import datasets, history, models, runs, sweeps
-from vizsla.errors import Busy
+from vizsla.errors import Busy, TooSlow
 from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
 from vizsla.training.run import State, named_weights
@@ -180,15 +179,11 @@ def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
     spec, dataset = _allowed(ws, request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
     if not _finding.acquire(blocking=False):
         raise Busy("A learning rate is being looked for.", remedy="Ask again when it is found.")
-    ends = time.monotonic() + FIND_RATE_S
-
-    def look_at_the_time(event: events.Event) -> None:
-        if time.monotonic() > ends:
-            remedy = "Look for it with `vizsla run find-rate`, which takes its time."
-            raise Busy(f"It takes longer than {FIND_RATE_S} seconds.", remedy=remedy)
-
     try:
-        return runs.find_rate(ws, dataset, spec, on_event=look_at_the_time)
+        return runs.find_rate(ws, dataset, spec, timeout_s=FIND_RATE_S)
+    except TooSlow as error:
+        remedy = "Look for it with `vizsla run find-rate`, which takes its time."
+        raise Busy(f"It takes longer than {FIND_RATE_S} seconds.", remedy=remedy) from error
     finally:
         _finding.release()
 
