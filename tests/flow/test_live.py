@@ -286,9 +286,9 @@ def test_a_key_whose_answer_could_not_be_kept(ws: Workspace, tmp_path: Path, mon
     assert (first.status_code, again.text) == (202, first.text)
     with monkeypatch.context() as patch:
         patch.setattr(ws.store.jobs, "add_all", away)
-        refused = other.post("/runs", json=body, headers={"Idempotency-Key": "refused"})
+        refused = other.post("/runs", json=body, headers={"Idempotency-Key": "away"})
     assert refused.status_code == 503
-    second = other.post("/runs", json=body, headers={"Idempotency-Key": "refused"})
+    second = other.post("/runs", json=body, headers={"Idempotency-Key": "away"})
     assert second.status_code == 202
     for answer in (second, first):
         jobs.stop(ws, answer.json()["id"], at_once=True)

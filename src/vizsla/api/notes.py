@@ -39,7 +39,7 @@ def write(ws: Workspace, kind: Kind, reference: str, text: str) -> str:
     """
     entry = workspace.to_change(ws, kind, reference)
     text = cleaned(text)
-    workspace.require_whole(ws, entry)
+    workspace.require_finished(ws, entry)
     path = ws.folder(kind, entry.id) / NOTES
     try:
         files.write_text(path, text + "\n") if text else path.unlink(missing_ok=True)

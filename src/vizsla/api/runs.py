@@ -133,7 +133,7 @@ def _with_found_weights(ws: Workspace, spec: TrainingSpec) -> TrainingSpec:
     if named := run.named_weights(spec.weights):
         entry = ws.store.find(named[1], named[0])
         weights = f"{entry.kind}:{entry.id}"
-        workspace.require_whole(ws, entry)
+        workspace.require_finished(ws, entry)
         run.origin_weights(weights, ws.root)
     else:  # the worker may be started in another folder
         weights = str(Path(spec.weights).expanduser().absolute())

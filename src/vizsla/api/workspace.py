@@ -262,7 +262,7 @@ def rename(ws: Workspace, kind: Kind, reference: str, name: str) -> Entry:
     """
     entry = to_change(ws, kind, reference)
     folder = ws.folder(kind, entry.id)
-    require_whole(ws, entry)
+    require_finished(ws, entry)
     with files.Lock(folder):
         files.read_json(folder / FINAL_FILE[kind])  # refused before anything is changed, where it is damaged
         files.write_text(folder / RENAMING, "")
@@ -299,13 +299,6 @@ def _end_renaming(ws: Workspace, entry: Entry) -> None:
         warnings.warn(f"{folder} does not have its new name yet: {error}", stacklevel=2)
     finally:
         lock.release()
-
-
-def require_whole(ws: Workspace, entry: Entry) -> None:
-    """Raise `Conflict` where a thing is in the making: its worker, or nobody, is to write into its folder."""
-    if not ws.is_finished(entry.kind, entry.id):
-        what = "has not begun" if entry.kind == "run" else "is not finished"
-        raise Conflict(f"The {entry.kind} {entry.name!r} {what}.", remedy="Wait until it is made.")
 
 
 def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
