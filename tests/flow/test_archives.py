@@ -160,7 +160,7 @@ HOSTILE: dict[str, tuple[Make, str]] = {
     "changed": (lambda p, f: _zip(p, f | {WEIGHTS: f[WEIGHTS] + b"x"}), "missing or damaged"),
     "bomb": (lambda p, f: _zip(p, f | {WEIGHTS: bytes(200_000_000)}, zipfile.ZIP_DEFLATED), "grows to more than"),
     "large card": (lambda p, f: _tar(p, f | {CARD: bytes(60_000_000)}), "grows to more than"),
-    "no archive": (lambda p, f: p.write_bytes(b"hello") and p, "cannot be read"),  # type: ignore[dict-item]
+    "no archive": (lambda p, f: p.write_bytes(b"hello") and p, "is no archive"),  # type: ignore[dict-item]
     "cut": (lambda p, f: _cut(_zip(p, f)), "cannot be read"),
     "no card": (lambda p, f: _zip(p, f | {CARD: b"[]"}), "format"),
     "weights": (lambda p, f: _zip(p, _sealed(f | {WEIGHTS: pickle.dumps({})})), "not in the safetensors format"),

@@ -39,7 +39,7 @@ def create(
     Args:
         model: a model, by id, name or beginning of one.
         source: a folder, searched to the bottom; or a text file with a path in each line, behind which the number of
-            its class may stand, or a tab and the name of its class.
+            its class may stand, or a space or a tab and its name.
         base: to which the paths of a list are relative; the list's own folder by default.
         top: how many classes to name for each picture.
 

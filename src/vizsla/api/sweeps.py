@@ -12,7 +12,7 @@ from vizsla.errors import InvalidInput, VizslaError
 from vizsla.events import Event, ignore_event, now
 from vizsla.jobs.launch import interruptions
 from vizsla.jobs.spec import JobSpec
-from vizsla.jobs.waiting import Left, OnInterrupt
+from vizsla.jobs.waiting import Left, OnInterrupt, to_stop
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import RunStatus
@@ -109,7 +109,7 @@ def finish(
     ws: Workspace,
     jobs: Sequence[Job],
     on_event: Callable[[Event], None] = ignore_event,
-    on_interrupt: OnInterrupt = lambda: "stop",
+    on_interrupt: OnInterrupt = to_stop,
 ) -> list[Tried]:
     """Wait for the end of the runs of a sweep, the best one first; one that fails does not hold up the others.
 

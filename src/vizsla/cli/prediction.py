@@ -43,7 +43,7 @@ def create(
     Args:
         model: Id or name of a model, or the beginning of one.
         source: A folder, searched to the bottom; or a text file with a path in each line, behind which the number of
-            its class may stand, or a tab and the name of its class.
+            its class may stand, or a space or a tab and its name.
     """
     require_whole(common, source, base)
     with common.open() as ws:

@@ -33,7 +33,7 @@ MAX_READ_BYTES = 200_000_000
 COPY_BYTES = 2**20
 INNER = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 FORMATS = "Archives are zip, tar, tar.gz, tar.bz2 and tar.xz."
-_DAMAGES = (
+DAMAGES = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -45,6 +45,7 @@ _DAMAGES = (
     struct.error,
     OverflowError,
 )
+"""what reading an archive raises that is damaged, or of a kind that Python does not know"""
 
 
 class Unpacked(NamedTuple):
@@ -54,8 +55,11 @@ class Unpacked(NamedTuple):
     num_bytes: int
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A file or folder in an archive."""
+
     name: str
+    """as it is written, wherever it leads"""
     num_bytes: int
     """as the archive says"""
     is_folder: bool
@@ -99,10 +103,10 @@ def unpack(archive: Path, folder: Path, on_progress: Callable[[int, int], None] 
     target = _Target(folder, archive)
     with archive.open("rb") as raw:
         try:
-            for entry in _zip_entries(raw) if kind == "zip" else _tar_entries(raw, kind):
+            for entry in entries(raw, kind):
                 target.add(entry)
                 on_progress(min(raw.tell(), target.archive_bytes), target.archive_bytes)
-        except _DAMAGES as error:
+        except DAMAGES as error:
             raise target.damaged(error) from error
         except OSError as error:
             if error.errno is not None:
@@ -159,7 +163,7 @@ class _Target:
         self._files: set[int] = set()
         """hashes of the folded paths: the paths of millions of pictures would fill the memory"""
 
-    def add(self, entry: _Entry) -> None:
+    def add(self, entry: Entry) -> None:
         """Write an entry, unless it is refused."""
         self._current = entry.name
         self._num_entries += 1
@@ -190,7 +194,7 @@ class _Target:
             remedy=f"Pack it again, and compare its size and SHA-256. {FORMATS}",
         )
 
-    def _write(self, entry: _Entry, path: Path) -> None:
+    def _write(self, entry: Entry, path: Path) -> None:
         with files.disk_errors(path), path.open("xb") as file, entry.open() as source:
             while piece := source.read(COPY_BYTES):
                 self._require_room(len(piece))
@@ -256,7 +260,16 @@ class _Bounded:
         return self.last
 
 
-def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
+def entries(raw: IO[bytes], kind: str) -> Iterator[Entry]:
+    """What an archive holds, one after the other; each can be opened until the next one is asked for.
+
+    Raises:
+        One of `DAMAGES`, or an OSError without a number: it cannot be read on.
+    """
+    return _zip_entries(raw) if kind == "zip" else _tar_entries(raw, kind)
+
+
+def _zip_entries(raw: IO[bytes]) -> Iterator[Entry]:
     with zipfile.ZipFile(cast(Any, _Bounded(raw))) as archive:
         for info in archive.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
@@ -269,10 +282,10 @@ def _zip_entries(raw: IO[bytes]) -> Iterator[_Entry]:
                 problem = "It is no plain file"
             # The name as it is written: `filename` ends at a NUL.
             opens = functools.partial(archive.open, info)
-            yield _Entry(info.orig_filename, info.file_size, info.is_dir(), problem, opens)
+            yield Entry(info.orig_filename, info.file_size, info.is_dir(), problem, opens)
 
 
-def _tar_entries(raw: IO[bytes], kind: str) -> Iterator[_Entry]:
+def _tar_entries(raw: IO[bytes], kind: str) -> Iterator[Entry]:
     file = _Bounded(_plain(raw, kind))
     archive: Any  # its list of members is not among the types
     with tarfile.open(fileobj=cast(Any, file), mode="r:", errorlevel=2) as archive:
@@ -284,7 +297,7 @@ def _tar_entries(raw: IO[bytes], kind: str) -> Iterator[_Entry]:
             elif not (info.isreg() or info.isdir()) or info.issparse():
                 problem = "It is no plain file"
             opens = functools.partial(archive.extractfile, info)
-            yield _Entry(info.name, info.size, info.isdir(), problem, opens)
+            yield Entry(info.name, info.size, info.isdir(), problem, opens)
         # A header that cannot be read ends the list as a block of zeros does, which is the true end.
         if len(file.last) < tarfile.BLOCKSIZE or file.last.strip(b"\0"):
             raise tarfile.ReadError("it ends in the middle")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
-import lzma
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, cast, get_args
+from typing import IO, Any, Literal, cast, get_args
 
 from vizsla import files
+from vizsla.datasets.archive import DAMAGES, Entry, entries, kind_of
 from vizsla.errors import InvalidInput
 from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, check_file, open_model
 
@@ -34,17 +32,6 @@ MAX_RATIO, FREE_OF_RATIO_BYTES = 100, 10_000_000
 MAX_ENTRIES = 100
 _SMALL = (CARD, LABELS)
 _PARTS = (CARD, GRAPH, WEIGHTS, LABELS)
-_DAMAGES = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
-    OSError,
-)
 _REMEDY = "Only archives that `vizsla model pack` has written are read."
 
 
@@ -143,13 +130,6 @@ def _made(card: Card) -> datetime:
     return datetime.fromisoformat(card.created_at)
 
 
-class _Entry(NamedTuple):
-    name: str
-    is_file: bool
-    is_folder: bool
-    open: Callable[[], IO[bytes] | None]
-
-
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack the files of a model into a folder that is there; nothing else is written, and only those are read.
 
@@ -158,19 +138,22 @@ def unpack(archive: Path, folder: Path) -> None:
         DiskFull: there is no room for it.
     """
     try:
+        kind = kind_of(archive)
+        if kind is None:
+            raise _refused(archive, "The file is no archive")
         with archive.open("rb") as raw:
-            found = _unpacked(raw, archive, folder)
-    except _DAMAGES as error:
+            found = _unpacked(entries(raw, kind), archive, folder)
+    except (*DAMAGES, OSError) as error:
         raise InvalidInput(f"The archive cannot be read: {error}.", where=str(archive), remedy=_REMEDY) from error
     if missing := [name for name in _PARTS if name not in found]:
         raise _refused(archive, f"The archive lacks {', '.join(missing)}")
 
 
-def _unpacked(raw: IO[bytes], archive: Path, folder: Path) -> set[str]:
+def _unpacked(held: Iterator[Entry], archive: Path, folder: Path) -> set[str]:
     left = FREE_OF_RATIO_BYTES + MAX_RATIO * archive.stat().st_size
     found: set[str] = set()
     folders: set[str] = set()
-    for number, entry in enumerate(_entries(raw), 1):
+    for number, entry in enumerate(held, 1):
         if number > MAX_ENTRIES:
             raise _refused(archive, f"The archive has more than {MAX_ENTRIES} entries")
         above, _, name = entry.name.rstrip("/").rpartition("/")
@@ -179,14 +162,12 @@ def _unpacked(raw: IO[bytes], archive: Path, folder: Path) -> set[str]:
             continue
         folders.add(above)
         # By the name alone, which is one of four: whatever stands before it leads nowhere.
-        if not entry.is_file or name not in _PARTS or "/" in above or above == ".." or len(folders) > 1:
+        if entry.problem or entry.is_folder or name not in _PARTS or "/" in above or above == ".." or len(folders) > 1:
             raise _refused(archive, f"The archive holds {shown}, which is no part of a model")
         if name in found:
             raise _refused(archive, f"The archive holds {shown} twice")
         found.add(name)
-        source = entry.open()
-        assert source is not None, "it is a file"
-        with source:
+        with entry.open() as source:
             left -= _write(source, folder / name, archive, min(left, MAX_SMALL_BYTES) if name in _SMALL else left)
     return found
 
@@ -203,41 +184,6 @@ def _write(source: IO[bytes], path: Path, archive: Path, limit: int) -> int:
                 file.write(piece)
         files.fsync(path)
     return written
-
-
-class _Bounded:
-    """A file of which no more than `MAX_SMALL_BYTES` are read at once, whatever the archive in it says."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file; one of unknown length is read as far as the bound."""
-        if size > MAX_SMALL_BYTES:
-            raise ValueError(f"{size:,} bytes of names and headers")
-        return self._file.read(MAX_SMALL_BYTES if size < 0 else size)
-
-
-def _entries(raw: IO[bytes]) -> Iterator[_Entry]:
-    start = raw.read(4)
-    raw.seek(0)
-    if start.startswith(b"PK"):
-        with zipfile.ZipFile(cast(Any, _Bounded(raw))) as archive:
-            for info in archive.infolist():
-                kind = info.external_attr >> 28 if info.create_system == 3 else 0
-                is_file = kind in (0, 0o10) and not info.is_dir() and not info.flag_bits & 0x1
-                yield _Entry(info.orig_filename, is_file, info.is_dir(), partial(archive.open, info))
-        return
-    file = raw
-    if start.startswith(b"\x1f\x8b"):
-        file = cast(IO[bytes], gzip.GzipFile(fileobj=raw))
-    elif start.startswith(b"BZh"):
-        file = cast(IO[bytes], bz2.BZ2File(raw))
-    with tarfile.open(fileobj=cast(Any, _Bounded(file)), mode="r:") as tar:
-        for member in tar:
-            is_file = member.isreg() and not member.issparse()
-            yield _Entry(member.name, is_file, member.isdir(), partial(tar.extractfile, member))
 
 
 def _refused(archive: Path, what: str) -> InvalidInput:

@@ -132,18 +132,20 @@ def _may_be_read(file: Path, within: Sequence[Path] | None) -> bool:
 
 
 def _parted(line: str, labels: Sequence[str], base: Path, within: Sequence[Path] | None) -> tuple[str, str | None]:
-    """The path of a line, and its label: the name of a class behind a tab, or the number of one.
+    """The path of a line, and its label: the name of a class behind a tab or a space, or the number of one.
 
     Of files that may not be read, the answer does not tell whether they are there.
     """
     path, tab, name = line.rpartition("\t")
     if tab and name in labels:
         return path.strip(), name
-    numbered = _LABELLED.fullmatch(line)
-    if numbered is None or (_may_be_read(base / line, within) and _is_file(base / line)):
+    if _may_be_read(base / line, within) and _is_file(base / line):
         return line, None
-    number = int(numbered[2][:9])
-    return numbered[1], labels[number] if 0 <= number < len(labels) else None
+    if numbered := _LABELLED.fullmatch(line):
+        number = int(numbered[2][:9])
+        return numbered[1], labels[number] if 0 <= number < len(labels) else None
+    path, _, name = line.rpartition(" ")  # as in the lists that datasets are built from
+    return (path.strip(), name) if path and name in labels else (line, None)
 
 
 def _is_file(path: Path) -> bool:

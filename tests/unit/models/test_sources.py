@@ -27,3 +27,16 @@ def test_a_byte_order_mark_is_no_part_of_a_path(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("\ufeffa.png 0\nb.png\n", encoding="utf-8")
     found = find(tmp_path / "list.txt", ["a"], within=[tmp_path.resolve()])
     assert [(named.path, named.label) for named in found] == [("a.png", "a"), ("b.png", None)]
+
+
+def test_the_lists_of_datasets_do_too(tmp_path: Path) -> None:
+    """A class by its name, behind a tab or a space; of a name that no class has, all belongs to the path."""
+    (tmp_path / "my beagle").write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("a.png beagle\nb.png\tbasset hound\nmy beagle\nc d.png\n")
+    found = find(tmp_path / "list.txt", ["basset hound", "beagle"])
+    assert [(named.path, named.label) for named in found] == [
+        ("a.png", "beagle"),
+        ("b.png", "basset hound"),
+        ("my beagle", None),
+        ("c d.png", None),
+    ]
