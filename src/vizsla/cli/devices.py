@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from vizsla.api import machine
 from vizsla.cli.options import Common
-from vizsla.cli.output import num_bytes, out, print_json, safe, table
+from vizsla.cli.output import out, print_json, safe, table
 from vizsla.machine.devices import Held
+from vizsla.words import num_bytes
 
 COLUMNS = ("name", "device", "memory used", "busy", "state", "at work")
 

@@ -11,9 +11,10 @@ from vizsla.api import evaluations
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
 from vizsla.cli.options import Common
-from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds, table
+from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
 from vizsla.evaluation.report import Report
+from vizsla.words import percent, seconds
 
 app = App(name="evaluation", help="List, show and delete evaluations.")
 

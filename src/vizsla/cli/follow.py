@@ -15,12 +15,13 @@ from rich.text import Text
 
 from vizsla.api import runs, things
 from vizsla.cli.options import Common
-from vizsla.cli.output import STATE_STYLES, err, next_step, out, print_error, print_json, safe, seconds, state
+from vizsla.cli.output import STATE_STYLES, err, next_step, out, print_error, print_json, safe, state
 from vizsla.cli.plot import Curve, Line, plot
 from vizsla.cli.progress import epoch_line
 from vizsla.cli.run import EXIT_STOPPED, as_json, suggest
 from vizsla.events import FINAL, Event, ignore_event
 from vizsla.training.run import RunStatus
+from vizsla.words import seconds
 
 EXIT_CODES = {"done": 0, "stopped": EXIT_STOPPED}
 NOTICES_SHOWN = 3

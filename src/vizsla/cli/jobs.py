@@ -13,25 +13,13 @@ from cyclopts import App, Parameter
 
 from vizsla.api import jobs, logs
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import (
-    err,
-    facts,
-    next_step,
-    num_bytes,
-    out,
-    print_error,
-    print_json,
-    printable,
-    safe,
-    seconds,
-    state,
-    table,
-)
+from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, printable, safe, state, table
 from vizsla.cli.plot import sparkline
 from vizsla.cli.queued import as_json
 from vizsla.jobs.schedule import HOST
 from vizsla.machine.usage import Sample
 from vizsla.store.rows import Job
+from vizsla.words import num_bytes, seconds
 
 app = App(name="jobs", help="List, show, stop and look after the work in the queue.")
 

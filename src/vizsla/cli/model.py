@@ -13,11 +13,12 @@ from vizsla.api import models
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, num_bytes, out, percent, print_json, safe, table
+from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.output import out as console
 from vizsla.cli.queued import Queued, attend
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
+from vizsla.words import num_bytes, percent
 
 app = App(name="model", help="Export, list, show and delete models.")
 

@@ -87,28 +87,6 @@ def facts(pairs: Sequence[tuple[str, object]]) -> Table:
     return made
 
 
-def percent(figure: Mapping[str, Any]) -> str:
-    """A figure with its interval: `97.3 % (96.2 to 98.1)`."""
-    return f"{100 * figure['value']:.1f} % ({100 * figure['low']:.1f} to {100 * figure['high']:.1f})"
-
-
-def seconds(value: float) -> str:
-    """A length of time for people: `8.4 s`, `3 min 20 s`, `2 h 05 min`."""
-    if value < 99.5:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def num_bytes(value: float) -> str:
-    """An amount of memory for people: `12 MB`, `1.85 GB`."""
-    if value >= 0.9995e9:
-        return f"{value / 1e9:.2f} GB"
-    return f"{value / 1e6:.{0 if value >= 1e7 else 1}f} MB"
-
-
 def state(name: str) -> str:
     """The state of a run, in its colour."""
     return f"[{STATE_STYLES[name]}]{name}[/]"

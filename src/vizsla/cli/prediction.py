@@ -14,10 +14,11 @@ from vizsla.api import notes, predictions
 from vizsla.cli.naming import add_notes, add_rename, safe_lines
 from vizsla.cli.opening import require_whole
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
+from vizsla.cli.output import facts, next_step, out, print_json, safe, table
 from vizsla.cli.queued import Queued, attend
 from vizsla.errors import InvalidInput
 from vizsla.models.predictions import Prediction, Row
+from vizsla.words import percent
 
 app = App(name="prediction", help="Classify many pictures, list, show, export and delete what came out.")
 

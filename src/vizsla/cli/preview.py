@@ -10,8 +10,9 @@ from cyclopts import Parameter
 from vizsla.api import runs
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, given, make, with_options
-from vizsla.cli.output import facts, next_step, num_bytes, out, print_json, safe
+from vizsla.cli.output import facts, next_step, out, print_json, safe
 from vizsla.training.spec import GROUPS, TrainingSpec
+from vizsla.words import num_bytes
 
 
 @with_options(TrainingSpec, groups=GROUPS)

@@ -18,8 +18,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from vizsla.cli.output import err, percent, safe
+from vizsla.cli.output import err, safe
 from vizsla.events import Event
+from vizsla.words import percent
 
 
 class _Time(TimeRemainingColumn):

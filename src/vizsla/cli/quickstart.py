@@ -6,10 +6,11 @@ from vizsla.api import quickstart as verbs
 from vizsla.api.quickstart import Outcome
 from vizsla.cli.model import print_prediction
 from vizsla.cli.options import Common
-from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, seconds
+from vizsla.cli.output import facts, next_step, out, print_json, safe
 from vizsla.cli.progress import Bars
 from vizsla.cli.run import as_json
 from vizsla.store.workspace import Workspace
+from vizsla.words import percent, seconds
 
 
 def quickstart(*, common: Common = Common()) -> None:

@@ -13,12 +13,13 @@ from vizsla.api import jobs, runs, things
 from vizsla.cli.naming import add_notes, show_notes
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, count, make, with_options
-from vizsla.cli.output import err, facts, next_step, out, percent, print_json, safe, seconds, state, table
+from vizsla.cli.output import err, facts, next_step, out, print_json, safe, state, table
 from vizsla.cli.progress import epoch_line
 from vizsla.cli.queued import QueuedTraining, attend
 from vizsla.events import Event
 from vizsla.training.run import Run, RunStatus
 from vizsla.training.spec import GROUPS, TrainingSpec
+from vizsla.words import percent, seconds
 
 app = App(name="run", help="Preview, list, show, follow, resume, extend, clone, rename, stop and delete runs.")
 app.command(

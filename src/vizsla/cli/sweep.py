@@ -12,7 +12,7 @@ from vizsla.api import sweeps
 from vizsla.api.sweeps import Tried
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, make, with_options
-from vizsla.cli.output import next_step, out, percent, print_json, safe, seconds, state, table
+from vizsla.cli.output import next_step, out, print_json, safe, state, table
 from vizsla.cli.queued import QueuedTraining, attend
 from vizsla.cli.queued import as_json as job_as_json
 from vizsla.cli.run import EXIT_STOPPED, as_json
@@ -21,6 +21,7 @@ from vizsla.events import Event
 from vizsla.jobs.waiting import OnInterrupt
 from vizsla.store.rows import Job
 from vizsla.training.spec import GROUPS, TrainingSpec
+from vizsla.words import percent, seconds
 
 Number = TypeVar("Number", int, float)
 OnEvent = Callable[[Event], None]

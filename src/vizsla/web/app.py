@@ -24,6 +24,7 @@ from vizsla.web.guard import Guard
 from vizsla.web.kept import Kept
 from vizsla.web.live import Live
 from vizsla.web.once import Keys
+from vizsla.web.pages import site
 from vizsla.web.routes import (
     accounts,
     datasets,
@@ -98,6 +99,7 @@ def create_app(
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
     api.include_router(accounts.router)
     app.include_router(api)
+    site.install(app)
     app.add_api_route("/healthz", _alive, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False, response_class=PlainTextResponse)

@@ -19,7 +19,9 @@ COOKIE = "vizsla_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 RANK: dict[str, int] = {role: rank for rank, role in enumerate(get_args(Role))}
 # Probes carry no token; and who wants to sign in has not done so yet.
-PUBLIC = (("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/api/v1/session"))
+PUBLIC = (("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/api/v1/session"), ("GET", "/sign-in"))
+# Styles and scripts, the same for everybody.
+PUBLIC_FILES = "/static/"
 
 
 class Who(NamedTuple):
@@ -39,7 +41,14 @@ def accounts_exist(app: FastAPI, ws: Workspace) -> bool:
 
 def is_public(connection: HTTPConnection) -> bool:
     """Whether anybody may ask this."""
-    return (connection.scope.get("method"), connection.scope["path"]) in PUBLIC
+    method, path = connection.scope.get("method"), connection.scope["path"]
+    return (method, path) in PUBLIC or (method == "GET" and path.startswith(PUBLIC_FILES))
+
+
+def wants_page(connection: HTTPConnection) -> bool:
+    """Whether a person asks, for a page."""
+    page = not connection.scope["path"].startswith("/api/")
+    return page and connection.scope.get("method") == "GET" and "text/html" in connection.headers.get("accept", "")
 
 
 def identify(connection: HTTPConnection, ws: Workspace) -> Who:

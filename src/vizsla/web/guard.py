@@ -6,17 +6,17 @@ import logging
 import time
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from vizsla.api import accounts
-from vizsla.errors import DatabaseUnavailable, Forbidden, VizslaError
+from vizsla.errors import DatabaseUnavailable, Forbidden, NotSignedIn, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, problems
@@ -77,7 +77,7 @@ class Guard:
             self._warn_of_proxy(connection)
             scope["state"]["who"] = await run_in_threadpool(self._who, connection)
         except VizslaError as error:
-            await _refuse(problems.of(error), scope, receive, send)
+            await _refuse(self._refusal(connection, error), scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -95,6 +95,12 @@ class Guard:
         if auth.is_public(connection):
             return None
         return auth.identify(connection, self._ws)
+
+    def _refusal(self, connection: HTTPConnection, error: VizslaError) -> Response:
+        """A person who has to say who they are is led to where they can, and back."""
+        if isinstance(error, NotSignedIn) and auth.wants_page(connection):
+            return RedirectResponse("/sign-in?" + urlencode({"next": _whole_path(connection)}), 303)
+        return problems.of(error)
 
     def _warn_of_proxy(self, connection: HTTPConnection) -> None:
         if not self._proxied and not self._warned and "x-forwarded-for" in connection.headers:
@@ -138,10 +144,23 @@ def refuse_foreign(connection: HTTPConnection) -> None:
     """Raise `Forbidden` for what a page of another site has a browser send."""
     origin = connection.headers.get("origin")
     site = connection.headers.get("sec-fetch-site", "none")
+    if is_visit(connection):
+        return
     own = connection.headers.get("host", "")
     downgraded = origin is not None and auth.is_secure(connection) and not origin.startswith("https:")
     if downgraded or (origin is not None and _netloc(origin) != own) or site not in ("none", "same-origin"):
         raise Forbidden("The request comes from a page of another site.", where="Origin")
+
+
+def is_visit(connection: HTTPConnection) -> bool:
+    """Whether a person follows a link to a page, from wherever it stands. A page changes nothing, and is shown in no
+    frame of another site; answers to programs are not for this."""
+    return (
+        connection.scope.get("method") == "GET"
+        and not connection.scope["path"].startswith("/api/")
+        and connection.headers.get("sec-fetch-mode") == "navigate"
+        and connection.headers.get("sec-fetch-dest") == "document"
+    )
 
 
 def refuse_strangers(connection: HTTPConnection) -> None:
@@ -166,6 +185,11 @@ def address(scope: Scope) -> str:
     """Where a request comes from."""
     client = scope.get("client")
     return str(client[0]) if client else ""
+
+
+def _whole_path(connection: HTTPConnection) -> str:
+    query = connection.url.query
+    return connection.url.path + (f"?{query}" if query else "")
 
 
 def _hostname(url: str) -> str | None:

@@ -83,7 +83,22 @@ def page(
     parents: Sequence[str | None] = (),
     **facts: str | None,
 ) -> Response:
-    """Some of the finished things of a kind.
+    """Some of the finished things of a kind, as an answer; see `select`."""
+    items, following = select(ws, kept, kind, wanted, parents=parents, **facts)
+    body = b'{"items":[%b],"next":%b}' % (b",".join(items), json.dumps(following).encode())
+    return Response(body, media_type="application/json")
+
+
+def select(
+    ws: Workspace,
+    kept: Kept,
+    kind: Kind,
+    wanted: Listing,
+    *,
+    parents: Sequence[str | None] = (),
+    **facts: str | None,
+) -> tuple[list[bytes], str | None]:
+    """Some of the finished things of a kind, each as JSON, and the `after` of what follows, if there is more.
 
     Looks at the files of no more than `LOOKED_AT` things, so a page that is filtered by what is in them may hold few,
     or none, and there is more nevertheless.
@@ -106,20 +121,15 @@ def page(
                 found.append(item.body)
             last, looked = entry, looked + 1
             if len(found) == wanted.limit or looked == LOOKED_AT:
-                return _answer(found, wanted.cursor(entry) if number < len(rows) else None)
+                return found, wanted.cursor(entry) if number < len(rows) else None
         if last is None or len(rows) <= size:
-            return _answer(found, None)
+            return found, None
         place = _place(wanted, last)
     raise AssertionError("the last thing that is looked at ends the page")
 
 
 def _place(wanted: Listing, entry: Entry) -> Place:
     return Place(getattr(entry, COLUMNS[wanted.sort]), entry.id)
-
-
-def _answer(items: list[bytes], following: str | None) -> Response:
-    body = b'{"items":[%b],"next":%b}' % (b",".join(items), json.dumps(following).encode())
-    return Response(body, media_type="application/json")
 
 
 def parent_id(ws: Workspace, where: str, reference: str | None, *kinds: Kind) -> str | None:

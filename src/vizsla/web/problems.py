@@ -113,7 +113,7 @@ def install(app: FastAPI) -> None:
     """Let an app answer every error with a problem."""
     app.add_exception_handler(VizslaError, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, _defect)
 
 
@@ -163,7 +163,8 @@ def _place(loc: Sequence[str | int]) -> str:
     return ".".join(map(str, loc[1:])) or str(loc[0])
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def http(request: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses, as a problem."""
     assert isinstance(error, HTTPException)
     kind = HTTPStatus(error.status_code).name.lower().replace("_", "-")
     response = answer(error.status_code, kind, str(error.detail))

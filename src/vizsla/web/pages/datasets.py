@@ -1,0 +1,9 @@
+"""`/datasets`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from vizsla.web.pages.render import PageRoute
+
+router = APIRouter(prefix="/datasets", include_in_schema=False, route_class=PageRoute)

@@ -1,0 +1,90 @@
+"""How far work has come, as pages show it before the socket tells more."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import NamedTuple
+
+import orjson
+
+from vizsla import events, work
+from vizsla.api import history, jobs
+from vizsla.errors import VizslaError
+from vizsla.events import Event
+from vizsla.store.rows import Job
+from vizsla.store.workspace import Workspace
+from vizsla.web.kept import Kept
+
+SPARK_POINTS = 60
+MAX_SHOWN = 50
+# The last event that tells how far it is lies this near to the end.
+LOOKED_AT = 50
+
+
+class Work(NamedTuple):
+    """A job that is not done."""
+
+    job: Job
+    share: float | None
+    """0 to 1; None: it is not known"""
+    stage: str
+    eta_s: float | None
+    spark: str
+    """the loss so far, as the path of an SVG of 100 by 30; empty where there is none"""
+    total_steps: int | None
+    """of a run"""
+    next: str
+    """where in its events to go on from"""
+
+
+def at_work(ws: Workspace, kept: Kept) -> list[Work]:
+    """The jobs at work, and those that wait, as they will start."""
+    return [_work(ws, kept, job) for job in itertools.islice(jobs.standing(ws, limit=0), MAX_SHOWN)]
+
+
+def of(ws: Workspace, kept: Kept, job: Job) -> Work:
+    """How far a job has come."""
+    return _work(ws, kept, job)
+
+
+def _work(ws: Workspace, kept: Kept, job: Job) -> Work:
+    path = ws.folder(job.kind, job.thing) / work.EVENTS
+    last, following = None, 0
+    with contextlib.suppress(OSError, VizslaError):
+        following = events.end(path)
+        last = next(filter(_tells, itertools.islice(events.backwards(path), LOOKED_AT)), None)
+    total = None
+    if job.kind == "run" and (item := kept.get(ws, "run", job.thing)):
+        run = orjson.loads(item.body)["run"]
+        total = run["steps_per_epoch"] * run["spec"]["epochs"]
+    if last is None or job.state == "queued":
+        return Work(job, None, "", None, "", total, str(following))
+    if last["event"] == "progress":
+        share = last["done"] / last["total"] if last["total"] else None
+        return Work(job, share, last["stage"], None, "", total, str(following))
+    share = min(1.0, last["step"] / total) if total else None
+    return Work(job, share, f"epoch {last['epoch']}", last.get("eta_s"), _spark(ws, job), total, str(following))
+
+
+def _tells(event: Event) -> bool:
+    return event["event"] in ("step", "epoch", "progress")
+
+
+def _spark(ws: Workspace, job: Job) -> str:
+    """The curve of the loss of a run."""
+    with contextlib.suppress(VizslaError):
+        found = orjson.loads(history.get(ws, job.thing, points=SPARK_POINTS, series=["loss"]).json)["series"]
+        return path_of(found[0]["value"]) if found else ""
+    return ""
+
+
+def path_of(values: list[float], width: float = 100, height: float = 30) -> str:
+    """Values, the same distance apart, as the path of an SVG."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    scale = (height - 2) / (high - low) if high > low else 0
+    step = width / (len(values) - 1)
+    points = (f"{number * step:.1f} {height - 1 - (value - low) * scale:.1f}" for number, value in enumerate(values))
+    return "M" + "L".join(points)

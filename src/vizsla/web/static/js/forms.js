@@ -1,0 +1,72 @@
+// Forms that are sent as JSON, with what is wrong told at the field.
+import { ask, Problem } from "./api.js";
+import { say } from "./actions.js";
+
+// The fields of a form by their names; a dot in a name nests: spec.epochs. Empty fields are left out.
+export function values(form) {
+  const found = {};
+  for (const field of form.elements) {
+    if (!field.name || field.disabled || (field.type === "radio" && !field.checked)) continue;
+    const value = valueOf(field);
+    if (value === undefined) continue;
+    const parts = field.name.split(".");
+    const last = parts.pop();
+    let place = found;
+    for (const part of parts) place = place[part] ??= {};
+    place[last] = value;
+  }
+  return found;
+}
+
+function valueOf(field) {
+  if (field.type === "checkbox") return field.checked;
+  if (field.value === "") return undefined;
+  return field.type === "number" || field.dataset.type === "number" ? Number(field.value) : field.value;
+}
+
+// Where a field is told to be wrong, and the rest of the form is not.
+export function mark(form, problem) {
+  clear(form);
+  const wrong = problem.errors?.length ? problem.errors : problem.where ? [{ field: problem.where, detail: problem.text }] : [];
+  let first = null;
+  for (const { field, detail } of wrong) {
+    const input = form.elements.namedItem(field.replace(/^body\./, ""));
+    if (!(input instanceof HTMLElement)) continue;
+    const note = document.createElement("small");
+    note.className = "problem";
+    note.id = `${input.id}-problem`;
+    note.textContent = detail;
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", note.id);
+    (input.closest(".field") ?? input.parentElement).append(note);
+    input.closest("details")?.setAttribute("open", "");
+    first ??= input;
+  }
+  if (first) first.focus();
+  if (!first || wrong.length === 0) say(form.querySelector("button") ?? form, problem.text, true);
+}
+
+export function clear(form) {
+  for (const note of form.querySelectorAll(".problem")) note.remove();
+  for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+  form.querySelector(":scope > .said")?.remove();
+}
+
+// Sends a form when it is submitted; `body` makes of its values what is sent.
+export function bind(form, method, address, then, body = (sent) => sent) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button:not([type=button])");
+    button.disabled = true;
+    try {
+      const made = await ask(method, typeof address === "function" ? address() : address, body(values(form)));
+      clear(form);
+      await then(made);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      mark(form, problem);
+    } finally {
+      button.disabled = false;
+    }
+  });
+}

@@ -1,0 +1,33 @@
+// What a worker prints, as it is printed.
+const KEPT_LINES = 5000;
+
+async function follow(place) {
+  const response = await fetch(`${place.dataset.log}${place.dataset.follow ? "?follow=true" : ""}`);
+  if (!response.ok) {
+    place.textContent = "Nothing was printed.";
+    return;
+  }
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    add(place, lines.filter(Boolean).map(JSON.parse).filter((line) => line.text !== null));
+  }
+  if (!place.childElementCount) place.textContent = "Nothing was printed.";
+}
+
+function add(place, lines) {
+  const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
+  for (const { text } of lines) {
+    const line = document.createElement("div");
+    line.textContent = text;
+    place.append(line);
+  }
+  while (place.childElementCount > KEPT_LINES) place.firstElementChild.remove();
+  if (atEnd) place.scrollTop = place.scrollHeight;
+}
+
+for (const place of document.querySelectorAll("[data-log]")) follow(place).catch(() => {});
