@@ -1,0 +1,102 @@
+"""A real browser on a real server. Whatever it complains of fails the test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from tests.support import Server, draw_shapes
+
+import vizsla
+from vizsla.api import datasets, evaluations, models, runs
+
+ARGS = [
+    "--no-sandbox",
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The browser."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one of each: the dataset `shapes`, the runs `first` and `second`, a model, an evaluation."""
+    folder = tmp_path_factory.mktemp("browser")
+    pictures = draw_shapes(folder / "pictures")
+    spec = vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20, test_percent=20)
+    with vizsla.open(folder / "workspace") as ws:
+        datasets.create(ws, "shapes", spec)
+        for name in ("first", "second"):
+            runs.start(ws, "shapes", TINY, name=name)
+        evaluations.create(ws, "first", split="test", name="measured")
+        models.export(ws, "first", name="shaper")
+        return ws.root
+
+
+@pytest.fixture(scope="module")
+def server(full: Path) -> Iterator[Server]:
+    """A server on it, which lets requests name the pictures."""
+    started = Server(full, "--allow", full.parent / "pictures")
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture
+def new_page(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Opens pages, each in a browser that knows nothing; what one complains of fails the test.
+
+    `expects` names beginnings of complaints that are right, such as of a 404 that is asked for.
+    """
+    contexts, complaints = [], []
+
+    def open_(server: Server, *, width: int = 1280, scheme: str = "light", expects: tuple[str, ...] = ()) -> Any:
+        base = server.url.removesuffix("/api/v1")
+        context = chromium.new_context(
+            base_url=base, viewport={"width": width, "height": 900}, color_scheme=scheme, ignore_https_errors=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+
+        def complain(text: str) -> None:
+            if not text.startswith(expects or ("\0",)):
+                complaints.append(text)
+
+        def heed(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                complain(message.text)
+
+        def asked(asked: Any) -> None:
+            if urlsplit(asked.url).netloc not in ("", urlsplit(base).netloc):
+                complain(f"{asked.url} is elsewhere")
+
+        page.on("console", heed)
+        page.on("pageerror", lambda error: complain(str(error)))
+        page.on("request", asked)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert complaints == []
