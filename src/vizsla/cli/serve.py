@@ -138,7 +138,9 @@ def serve(
             server = uvicorn.Server(uvicorn.Config(app, **_settings(reach)))
             url = _url("https" if reach.tls_cert else "http", host, listening)
             err.print(
-                f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
+                f"The console of {safe(ws.root)} is at [bold]{safe(url.removesuffix('api/v1'))}[/] for browsers, and for programs at "
+                f"{safe(url)}. Ctrl-C ends that; what is at work goes on.",
+                soft_wrap=True,
             )
             with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
                 server.run(sockets=[listening])
