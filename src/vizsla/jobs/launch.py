@@ -17,6 +17,7 @@ from typing import Any
 from vizsla import events, files, work
 from vizsla.errors import Busy, Conflict, DiskFull, TooSlow, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
+from vizsla.jobs.schedule import HOST
 
 POLL_S = 0.1
 LOG_LINES_SHOWN = 8
@@ -27,14 +28,14 @@ def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = 
     """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it.
 
     Args:
-        devices: those that it was given, which it watches.
+        devices: those that it was given, which it watches; with a place beside the trainings it sees no GPU.
     """
     with files.disk_errors(folder / work.LOG):
         log = (folder / work.LOG).open("ab")
     with log:
         process = subprocess.Popen(
             [*python(), module, str(folder), str(lock.fileno()), *([",".join(devices)] if devices else [])],
-            env=_environment(),
+            env=_environment(devices),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -303,9 +304,11 @@ def _places() -> Iterator[None]:
         _asking.release()
 
 
-def _environment() -> dict[str, str]:
+def _environment(devices: Sequence[str] = ()) -> dict[str, str]:
     # CUDA would put the fastest card first, and the driver's library, which names who holds what, would not.
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
+    found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
+    # Libraries take memory of the first card that they see, also where everything is computed on the processor.
+    return found | {"CUDA_VISIBLE_DEVICES": ""} if HOST in devices else found
 
 
 def python() -> list[str]:

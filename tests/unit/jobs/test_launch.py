@@ -29,14 +29,21 @@ with EventLog(Path(sys.argv[1]) / work.EVENTS) as log:
     log.write("stopped")
 """
 
+SEEING = """
+import os, sys
+from pathlib import Path
+Path(sys.argv[1], "seen").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for a worker; the modules `silent_worker` and `stopped_worker` can be started."""
+    """An empty folder for a worker; these modules can be started."""
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "silent_worker.py").write_text(SILENT)
     (modules / "stopped_worker.py").write_text(STOPPED)
+    (modules / "seeing_worker.py").write_text(SEEING)
     monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     made = tmp_path / "folder"
     made.mkdir()
@@ -48,6 +55,17 @@ def test_a_worker_that_says_nothing_is_killed_at_the_end_of_its_time(folder: Pat
         launch.run_whole("silent_worker", folder, lock, ignore_event, timeout_s=3)
     with pytest.raises(ProcessLookupError):
         os.kill(int((folder / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(("given", "seen"), [(["host"], ""), (["cuda:1"], "2,5"), (["cpu"], "2,5")])
+def test_what_has_a_place_beside_the_trainings_sees_no_gpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], seen: str
+) -> None:
+    """A training on the processor sees them: where the driver tells of none, it may find one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with files.Lock(folder) as lock:
+        assert launch.start("seeing_worker", folder, lock, given).wait(60) == 0
+    assert (folder / "seen").read_text() == seen
 
 
 def test_off_the_main_thread_a_stopped_worker_is_an_error(folder: Path) -> None:
