@@ -114,7 +114,8 @@ def test_a_learning_rate_is_found(ws: Workspace, tmp_path: Path) -> None:
     assert 1e-5 < found.suggested < 0.1
     assert [point.rate for point in found.points] == sorted(point.rate for point in found.points)
     assert (tmp_path / "out" / "rates.png").stat().st_size > 1000
-    assert not [path for path in (ws.root / "cache").iterdir() if path.is_dir()], "nothing is left behind"
+    assert ws.store.jobs.newest(1)[0].kind == "rate"
+    assert (ws.store.all("rate"), list((ws.root / "rates").iterdir())) == ([], []), "nothing is left behind"
 
 
 def test_what_was_measured_is_kept_for_the_next_run(ws: Workspace) -> None:

@@ -35,6 +35,7 @@ WORKERS: dict[Kind, str] = {
     "model": "vizsla.models.worker",
     "evaluation": "vizsla.evaluation.worker",
     "prediction": "vizsla.models.batch",
+    "rate": "vizsla.training.finder",
 }
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
@@ -345,7 +346,7 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
         asked = records.read(folder / work.REQUEST, report.Request, remedy="Ask for it again.")
         given = asked.model_copy(update={"device": as_option(held)})
         files.write_json(folder / work.REQUEST, given.model_dump(mode="json"))
-    if job.kind != "run":
+    if job.kind not in ("run", "rate"):
         return
     request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
     # The workspace may have been moved since the run began.
@@ -355,7 +356,7 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
     if held != (CPU,):  # else as asked: where the driver tells of no cards, the worker may find one
         changed["device"] = as_option(held)
     files.write_json(folder / work.REQUEST, request.model_copy(update=changed).model_dump(mode="json"))
-    if ws.is_finished(job.kind, job.thing):
+    if job.kind == "run" and ws.is_finished("run", job.thing):
         run.rewind(folder)
 
 

@@ -172,9 +172,10 @@ def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
 
 @router.post("/find-rate")
 def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
-    """The learning rate to begin with, by a short training beside the queue, in which it rises until the loss grows.
+    """The learning rate to begin with, by a short training in which it rises until the loss grows.
 
-    One is done at a time, in five minutes at most; who asks meanwhile is told to come again (503).
+    It waits for its device as trainings do. One is looked for at a time, in five minutes with the waiting; else the
+    answer is to come again (503).
     """
     spec, dataset = _allowed(ws, request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
     if not _finding.acquire(blocking=False):
@@ -183,7 +184,7 @@ def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
         return trials.find_rate(ws, dataset, spec, timeout_s=FIND_RATE_S)
     except TooSlow as error:
         remedy = "Look for it with `vizsla run find-rate`, which takes its time."
-        raise Busy(f"It takes longer than {FIND_RATE_S} seconds.", remedy=remedy) from error
+        raise Busy(f"After {FIND_RATE_S} seconds: {error.what}", remedy=remedy) from error
     finally:
         _finding.release()
 
