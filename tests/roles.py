@@ -14,7 +14,7 @@ import vizsla
 from vizsla import files
 from vizsla.api import accounts, uploads
 from vizsla.errors import Conflict
-from vizsla.jobs.queue import BESIDE
+from vizsla.jobs.schedule import BESIDE
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.web.app import create_app

@@ -40,7 +40,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
                 evaluations.create(server, "exported", name="measured too")
                 predictions.create(server, "exported", spec.source, name="seen")
                 yield Faces(ws, server)
-                for job in jobs.live(ws):
+                for job in reversed(jobs.live(ws)):  # what waits for a run before the run
                     jobs.stop(ws, job.id, at_once=True)
         finally:
             assert started.stop() == 0

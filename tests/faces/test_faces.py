@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 NOUNS = (
     "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine", "notes",
-    "sweeps", "things",
+    "sweeps", "things", "trials",
 )  # fmt: skip
 SETTINGS = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--batch-size", 16)
 
@@ -143,6 +144,12 @@ WHILE_BUSY = [
     Change("models.submit", lambda at, face: models.submit(at, face, name=face),
            lambda face: ("model", "export", face, "--name", face, "--detach"), compared=_asked),
     Change("models.finish", lambda at, face: models.finish(at, _job_of(at, "model", face)), None),
+    Change("evaluations.submit", lambda at, face: evaluations.submit(at, "waiting", split="val", name=f"later {face}"),
+           lambda face: ("evaluate", "waiting", "--split", "val", "--name", f"later {face}", "--detach"),
+           compared=_asked),
+    Change("models.submit", lambda at, face: models.submit(at, "long", checkpoint="last", name=f"later {face}"),
+           lambda face: ("model", "export", "long", "--checkpoint", "last", "--name", f"later {face}", "--detach"),
+           compared=_asked),
     Change("runs.submit", lambda at, face: runs.submit(at, "shapes", LONG, name=f"queued {face}"),
            lambda face: ("train", "shapes", *SETTINGS[:4], "--epochs", 5000, "--batch-size", 16,
                          "--name", f"queued {face}", "--detach"), compared=_asked),
@@ -192,9 +199,9 @@ COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.r
 ONLY_HERE = {
     "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
-    "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
-    "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
-    "sweeps.submit",
+    "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all",
+    "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit",
+    "trials.find_rate", "trials.preview",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
@@ -292,8 +299,11 @@ REFUSALS_WHILE_BUSY = [
     Refused("conflict", lambda at: runs.get(at, "waiting"), ("run", "show", "waiting")),
     Refused("conflict", lambda at: runs.delete(at, "waiting"), ("run", "delete", "waiting")),
     Refused("conflict", lambda at: runs.clone(at, "waiting"), ("run", "clone", "waiting")),
-    Refused("conflict", lambda at: evaluations.create(at, "waiting"), ("evaluate", "waiting")),
-    Refused("conflict", lambda at: models.export(at, "waiting"), ("model", "export", "waiting")),
+    Refused("not-found", lambda at: evaluations.create(at, "waiting", split="val", checkpoint="first"),
+            ("evaluate", "waiting", "--split", "val", "--checkpoint", "first")),
+    Refused("not-found", lambda at: models.export(at, "waiting", checkpoint="first"),
+            ("model", "export", "waiting", "--checkpoint", "first")),
+    Refused("conflict", lambda at: models.get(at, "later face0"), ("model", "show", "later face0")),
     Refused("conflict", lambda at: runs.delete(at, "long"), ("run", "delete", "long")),
     Refused("conflict", lambda at: runs.rename(at, "long", "longer"), ("run", "rename", "long", "longer")),
     Refused("conflict", lambda at: runs.extend(at, "long", 1), ("run", "extend", "long", "--epochs", 1)),
@@ -356,6 +366,17 @@ def test_what_is_changed_is_alike(busy: Faces, change: Change) -> None:
 @pytest.mark.parametrize("refused", REFUSALS_WHILE_BUSY, ids=lambda refused: refused.kind)
 def test_what_is_refused_meanwhile_is_refused_alike(busy: Faces, refused: Refused) -> None:
     _refuse(busy, refused)
+
+
+def test_what_waits_for_a_run_that_is_stopped_fails_alike(busy: Faces) -> None:
+    parent = runs.submit(busy.server, "shapes", LONG, name="unlucky")
+    children = evaluations.submit(busy.ws, "unlucky", split="val"), models.submit(busy.server, "unlucky")
+    jobs.stop(busy.server, parent.id)
+    for child, finish in zip(children, (evaluations.finish, models.finish), strict=True):
+        here, there = (refusal(partial(finish, busy.python(number), child)) for number in (0, 1))
+        assert there == here
+        assert here["kind"] == "conflict"
+        assert "The run 'unlucky', which it needs, was not made: stopped before it began" in here["what"]
 
 
 def _make_four(faces: Faces, change: Change) -> None:

@@ -23,6 +23,7 @@ from vizsla import events, files
 from vizsla.api import datasets, evaluations, jobs, models, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
 from vizsla.jobs import queue
+from vizsla.jobs.schedule import Need
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
@@ -190,6 +191,60 @@ def test_what_needs_a_dataset_that_fails_fails_with_its_reason(ws: Workspace, tm
     assert not ws.folder("dataset", building.thing).exists()
 
 
+def test_an_evaluation_and_an_export_wait_for_their_run(ws: Workspace) -> None:
+    runs.submit(ws, "shapes", TINY, name="awaited")
+    measured = evaluations.submit(ws, "awaited", split="val")
+    exported = models.submit(ws, "awaited", checkpoint="last")
+    queue.turn(ws)
+    for job in (measured, exported):
+        assert ws.store.jobs.get(job.id).cause == "waits for the run awaited"
+    card, report = models.finish(ws, exported), evaluations.finish(ws, measured)
+    assert (card.run.checkpoint, report.subject.checkpoint) == (3, "3")
+    assert [(figure["split"], figure["role"]) for figure in card.figures][:1] == [("val", "chose the checkpoint")]
+    assert card.figures[0]["accuracy"]["value"] == report.headline["accuracy"].value
+
+
+def test_what_waits_for_a_run_that_is_stopped_fails_with_its_reason(ws: Workspace) -> None:
+    run = runs.submit(ws, "shapes", LONG, name="cut short")
+    _until(_reached(ws, run, 6))
+    step = str(runs.checkpoints(ws, "cut short")[-1].step)
+    children = [evaluations.submit(ws, "cut short", split="val"), models.submit(ws, "cut short", checkpoint="999999")]
+    jobs.stop(ws, run.id)
+    with pytest.raises(Conflict, match=r"'cut short', which it needs, is stopped: asked to stop[^\0]*run resume"):
+        models.finish(ws, children[1])
+    _until(lambda: _turned(ws, children[0]).failure == "parent")
+    last = runs.checkpoints(ws, "cut short")[-1]
+    assert int(step) <= last.step
+    assert evaluations.create(ws, "cut short", split="val", checkpoint="last").subject.checkpoint == str(last.step)
+
+
+def test_a_step_that_is_there_is_not_waited_for(ws: Workspace) -> None:
+    run = runs.submit(ws, "shapes", LONG.model_copy(update={"epochs": 4000, "keep_every": 1}), name="goes on")
+    _until(_reached(ws, run, 6))
+    report = evaluations.create(ws, "goes on", split="val", checkpoint="3")
+    assert (report.subject.checkpoint, report.device) == ("3", "cpu")
+    assert ws.store.jobs.get(run.id).state == "running"
+
+
+def test_an_evaluation_takes_a_card_as_a_training_does(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card is declared, and torch finds none: what was given one computes on the processor, and says so."""
+    trained = runs.start(ws, "shapes", TINY, name="on a card").run
+    monkeypatch.setenv("VIZSLA_DEVICES", "cpu=1,cuda:0=24")
+    need = Need(("cuda:0",), 1, 16.0).as_dict()
+    moved = ws.store.jobs.add("run", trained.id, "on a card", owner=ws.user, need=need)
+    ws.store.jobs.change(moved, "done")
+    first, second = (evaluations.submit(ws, trained.id, split="val") for _ in range(2))
+    queue.turn(ws)
+    assert ws.store.jobs.get(first.id).held == ("cuda:0",)
+    assert ws.store.jobs.get(second.id).cause == f"waits for cuda:0, held by evaluation {first.name}"
+    told: list[dict[str, Any]] = []
+    assert evaluations.finish(ws, second, told.append).device == "cpu"
+    notices = [event["text"] for event in told if event["event"] == "notice"]
+    assert notices == ["There is no GPU 0: 0 were found. It is done on the processor."]
+    ended = ws.store.jobs.history(first.id)[-1].at
+    assert ws.store.jobs.history(second.id)[1].at >= ended, "16 GB each do not fit into 24"
+
+
 def test_what_waits_is_stopped_at_once_and_leaves_nothing(ws: Workspace) -> None:
     busy = runs.submit(ws, "shapes", LONG, name="in front")
     waiting = runs.submit(ws, "shapes", TINY, name="unwanted")
@@ -312,7 +367,7 @@ def test_what_waits_is_said_wherever_one_looks(ws: Workspace, cli: Cli) -> None:
     waiting = runs.submit(ws, "shapes", TINY, name="behind it")
     queue.turn(ws)
     assert "1 more has not begun" in cli("run", "list").out
-    for command_line in (("run", "show"), ("run", "rename", "behind it"), ("evaluate",), ("model", "export")):
+    for command_line in (("run", "show"), ("run", "rename", "behind it")):
         refused = cli(*command_line, "behind it", status=1).err
         assert "has not begun; it is queued: it waits for cpu, held by run the first" in " ".join(refused.split())
     follower = subprocess.Popen(

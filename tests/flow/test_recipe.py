@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import evaluations, models, runs
+from vizsla.api import evaluations, models, runs, trials
 from vizsla.errors import InvalidInput, WorkerDied
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.workspace import Workspace
@@ -110,11 +110,12 @@ def test_it_stops_early_and_can_be_made_to_go_on(ws: Workspace) -> None:
 
 
 def test_a_learning_rate_is_found(ws: Workspace, tmp_path: Path) -> None:
-    found = runs.find_rate(ws, "shapes", vizsla.TrainingSpec(net="lenet", batch_size=8), out=tmp_path / "out")
+    found = trials.find_rate(ws, "shapes", vizsla.TrainingSpec(net="lenet", batch_size=8), out=tmp_path / "out")
     assert 1e-5 < found.suggested < 0.1
     assert [point.rate for point in found.points] == sorted(point.rate for point in found.points)
     assert (tmp_path / "out" / "rates.png").stat().st_size > 1000
-    assert not [path for path in (ws.root / "cache").iterdir() if path.is_dir()], "nothing is left behind"
+    assert ws.store.jobs.newest(1)[0].kind == "rate"
+    assert (ws.store.all("rate"), list((ws.root / "rates").iterdir())) == ([], []), "nothing is left behind"
 
 
 def test_what_was_measured_is_kept_for_the_next_run(ws: Workspace) -> None:

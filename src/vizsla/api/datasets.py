@@ -18,6 +18,7 @@ from vizsla.errors import NotFound
 from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.launch import interruptions
+from vizsla.jobs.schedule import BESIDE
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.store.rows import Entry, Job
@@ -66,7 +67,7 @@ def submit(
         request = Request(id=claim.entry.id, name=name, spec=spec, allowed=lies_in)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
         with uploads.taken(ws, uploaded, claim.entry.id):
-            return queue.submit(ws, claim.entry, queue.BESIDE, job)
+            return queue.submit(ws, claim.entry, BESIDE, job)
 
 
 @served

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from vizsla import files, work
-from vizsla.api import runs, workspace
+from vizsla.api import parents, workspace
 from vizsla.api.served import served
 from vizsla.client.server import Server
-from vizsla.datasets.dataset import open_dataset, split_arrays
+from vizsla.datasets.dataset import open_dataset, require_known_split, split_arrays
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.evaluation.predictions import FILE_NAME, Slice, read
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.launch import interruptions
+from vizsla.jobs.schedule import BESIDE, Need
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models.card import Card, open_model
 from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import FINAL_FILE, Workspace
-from vizsla.training.run import find_checkpoint, open_run
 
 HTML = "report.html"
 
@@ -34,6 +34,9 @@ class _Subject(NamedTuple):
     folder: Path
     checkpoint: str
     dataset_id: str
+    need: Need
+    needed: tuple[str, ...] = ()
+    """ids of the jobs that have to be done before"""
 
 
 def create(
@@ -51,11 +54,13 @@ def create(
     Args:
         subject: a run or a model, by id, name or beginning of one.
         split: "test", "val" or "train"; the report says what part the split played in training.
-        checkpoint: of a run: "best", "last" or a step. A model has only one.
+        checkpoint: of a run: "best", "last" or a step. A model has only one. Of a run that waits or trains, "best"
+            and "last" are those that it ends with: the evaluation waits until then.
 
     Raises:
         NotFound: there is no such run, model or checkpoint.
         InvalidInput: the dataset has no pictures in that split.
+        Conflict: the run was stopped, or failed, before the evaluation could begin.
     """
     with interruptions():
         wanted = submit(ws, subject, split=split, checkpoint=checkpoint, name=name, job=job)
@@ -85,9 +90,12 @@ def submit(
     job: JobSpec = JobSpec(),
 ) -> Job:
     """Put an evaluation into the queue, as `create` does, and return at once."""
-    found = _find(ws, subject, checkpoint)
+    found = _find(ws, subject, checkpoint, job)
     dataset_folder = ws.folder("dataset", found.dataset_id)
-    split_arrays(dataset_folder, split)  # refuses an empty split before a process is started
+    if ws.is_finished("dataset", found.dataset_id):
+        split_arrays(dataset_folder, split)  # refuses an empty split before a process is started
+    else:  # the run, which is waited for, waits for it
+        require_known_split(split)
     dataset = next(row for row in ws.store.all("dataset") if row.id == found.dataset_id)
     name = name or ws.store.free_name("evaluation", f"{found.entry.name}-{split}")
     with workspace.claim(ws, "evaluation", name, parents=[found.entry.id, dataset.id]) as claim:
@@ -103,18 +111,18 @@ def submit(
             split=split,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+        return queue.submit(ws, claim.entry, found.need, job, needed=found.needed)
 
 
-def _find(ws: Workspace, subject: str, checkpoint: str) -> _Subject:
+def _find(ws: Workspace, subject: str, checkpoint: str, job: JobSpec) -> _Subject:
     entry = ws.store.find(subject, "run", "model")
     folder = ws.folder(entry.kind, entry.id)
     if entry.kind == "model":
         card = open_model(folder)
-        return _Subject("model", entry, folder, str(card.run.checkpoint), _dataset_of(ws, card))
-    runs.get(ws, entry.id)  # one that has not begun says so
-    step = find_checkpoint(folder, checkpoint).step
-    return _Subject("run", entry, folder, str(step), open_run(folder).dataset.id)
+        return _Subject("model", entry, folder, str(card.run.checkpoint), _dataset_of(ws, card), BESIDE)
+    source = parents.checkpoint_of(ws, entry, checkpoint)
+    need = parents.need_of_passes(ws, entry, gpu_memory=job.gpu_memory)
+    return _Subject("run", entry, folder, source.checkpoint, source.dataset, need, source.needed)
 
 
 def _dataset_of(ws: Workspace, card: Card) -> str:

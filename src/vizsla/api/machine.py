@@ -13,6 +13,7 @@ from vizsla import files, records, work
 from vizsla.api.served import served
 from vizsla.errors import VizslaError
 from vizsla.jobs import launch
+from vizsla.jobs.schedule import HOST
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
 from vizsla.machine.devices import Held, Holder, devices
@@ -83,6 +84,11 @@ def held(ws: Workspace) -> list[Held]:
             names = _devices(folder)
         for name in names:
             at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
+    for job in ws.store.jobs.live():
+        worker = files.lock_holder(ws.folder("evaluation", job.thing)) if job.kind == "evaluation" else None
+        for name in job.held:
+            if worker is not None and name != HOST:
+                at_work.setdefault(name, []).append(Holder(job.thing, job.name, worker))
     ours = {holder.worker for holders in at_work.values() for holder in holders}
     found = []
     for device in devices(gpus.find()):

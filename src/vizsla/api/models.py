@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vizsla import files, work
-from vizsla.api import evaluations, runs, workspace
+from vizsla.api import evaluations, parents, workspace
 from vizsla.api.served import served
 from vizsla.client.server import Server
 from vizsla.errors import Conflict, InvalidInput, NotFound
@@ -18,6 +18,7 @@ from vizsla.evaluation.report import Figure
 from vizsla.events import Event, ignore_event, now
 from vizsla.jobs import follow, launch, queue
 from vizsla.jobs.launch import interruptions
+from vizsla.jobs.schedule import BESIDE
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models import archive
@@ -25,7 +26,7 @@ from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Imported, Req
 from vizsla.models.predictor import Prediction, Predictor
 from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
-from vizsla.training.run import epochs, find_checkpoint
+from vizsla.training.run import find_checkpoint
 
 CHECK_S = 120.0
 """how long the graph of a model that comes in an archive may compute: it may be made to go on for ever"""
@@ -43,11 +44,13 @@ def export(
     """Make a model of a run's checkpoint: a folder with its card, weights and a checked ONNX graph.
 
     Args:
-        checkpoint: "best", "last" or a step.
+        checkpoint: "best", "last" or a step. Of a run that waits or trains, "best" and "last" are those that it ends
+            with: the export waits until then.
 
     Raises:
         ExportFailed: torch and ONNX do not agree, or torch cannot make the graph.
         NotFound: the run has no such checkpoint.
+        Conflict: the run was stopped, or failed, before the export could begin.
     """
     with interruptions():
         return finish(ws, submit(ws, run, name=name, checkpoint=checkpoint, job=job), on_event)
@@ -71,49 +74,35 @@ def submit(
 ) -> Job:
     """Put an export into the queue, as `export` does, and return at once."""
     parent = ws.store.find(run, "run")
-    run_folder = ws.folder("run", parent.id)
-    facts = runs.get(ws, parent.id).run
-    step = find_checkpoint(run_folder, checkpoint).step
+    source = parents.checkpoint_of(ws, parent, checkpoint)
     name = name or ws.store.free_name("model", parent.name)
     with workspace.claim(ws, "model", name, parents=[parent.id]) as claim:
         request = Request(
             id=claim.entry.id,
             name=name,
             created_at=claim.entry.created_at,
-            run_folder=run_folder,
-            dataset_folder=ws.folder("dataset", facts.dataset.id),
-            checkpoint=str(step),
-            figures=tuple(_figures(ws, parent.id, run_folder, step, facts.arithmetic.precision)),
+            run_folder=source.folder,
+            dataset_folder=ws.folder("dataset", source.dataset),
+            checkpoint=source.checkpoint,
+            figures=tuple(_figures(ws, parent.id, source.checkpoint)),
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+        return queue.submit(ws, claim.entry, BESIDE, job, needed=source.needed)
 
 
-def _figures(ws: Workspace, run_id: str, run_folder: Path, step: int, precision: str) -> list[dict[str, object]]:
-    """The headline figures of one checkpoint: its validation, and every evaluation that was made of it."""
-    found: list[dict[str, object]] = [
+def _figures(ws: Workspace, run_id: str, checkpoint: str) -> list[dict[str, object]]:
+    """The headline figures of every evaluation that was made of a step of a run."""
+    return [
         {
-            "split": "val",
-            "role": "chose the checkpoint",
-            "accuracy": epoch["val_accuracy"],
-            "precision": precision,
-            "evaluation": None,
+            "split": report.split,
+            "role": report.split_role,
+            "accuracy": report.headline["accuracy"].model_dump(),
+            "precision": "fp32",
+            "evaluation": report.id,
         }
-        for epoch in epochs(run_folder)
-        if epoch["step"] == step and epoch["val_accuracy"]
+        for report in evaluations.of(ws, run_id)
+        if report.subject.checkpoint == checkpoint
     ]
-    for report in evaluations.of(ws, run_id):
-        if report.subject.checkpoint == str(step):
-            found.append(
-                {
-                    "split": report.split,
-                    "role": report.split_role,
-                    "accuracy": report.headline["accuracy"].model_dump(),
-                    "precision": "fp32",
-                    "evaluation": report.id,
-                }
-            )
-    return found
 
 
 def pack(ws: Workspace, reference: str, out: Path) -> Path:

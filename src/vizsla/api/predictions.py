@@ -14,6 +14,7 @@ from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
 from vizsla.jobs.launch import interruptions
+from vizsla.jobs.schedule import BESIDE
 from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.models import predictions, sources
@@ -102,7 +103,7 @@ def submit(
             top=top,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, queue.BESIDE, job)
+        return queue.submit(ws, claim.entry, BESIDE, job)
 
 
 @served

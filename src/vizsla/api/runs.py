@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from vizsla import files, records, work
-from vizsla.api import workspace
+from vizsla.api import parents, workspace
 from vizsla.api.served import served
 from vizsla.client.server import Server
-from vizsla.errors import Conflict, InvalidInput, VizslaError
-from vizsla.events import Event, Part, ignore_event, now, part
+from vizsla.errors import Conflict, InvalidInput
+from vizsla.events import Event, Part, ignore_event, part
 from vizsla.jobs import follow as following
 from vizsla.jobs import launch, queue
 from vizsla.jobs.devices import capacity, need_of
@@ -27,15 +24,12 @@ from vizsla.jobs.spec import JobSpec
 from vizsla.jobs.waiting import OnInterrupt, to_stop
 from vizsla.networks import known, own
 from vizsla.store.rows import Entry, Job
-from vizsla.store.workspace import FINAL_FILE, Workspace
-from vizsla.training import rates, run
-from vizsla.training.rates import Rates
+from vizsla.store.workspace import Workspace
+from vizsla.training import run
 from vizsla.training.run import Checkpoint, RunStatus
 from vizsla.training.spec import TrainingSpec
 
-FINDER = "vizsla.training.finder"
 PART_BYTES = 1_000_000
-PREVIEW_WORKER = "vizsla.training.preview"
 
 
 def start(
@@ -100,7 +94,7 @@ def _submit(
 ) -> list[Job]:
     parent = ws.store.find(dataset, "dataset")
     building = ws.store.jobs.live_of(parent.id)
-    dataset_folder = ws.folder("dataset", parent.id) if building else _finished_dataset(ws, parent.id)
+    dataset_folder = ws.folder("dataset", parent.id) if building else parents.finished_dataset(ws, parent.id)
     need = need_of(specs[0].device, specs[0].num_processes, capacity(), gpu_memory=job.gpu_memory)
     stem = f"{parent.name}-{own.title(specs[0].net).removesuffix(own.SUFFIX)}"
     workspace.sweep(ws)  # once, and not for each of the runs
@@ -108,11 +102,11 @@ def _submit(
         entries = []
         for asked, name in zip(specs, names, strict=True):
             called = name or ws.store.free_name("run", stem)
-            spec = _with_found_weights(ws, asked)
+            spec = parents.with_found_weights(ws, asked)
             origin = run.named_weights(spec.weights)
             # What the weights come from is not deleted before they are read.
-            parents = [parent.id, origin[1]] if origin else [parent.id]
-            claim = claims.enter_context(workspace.claim(ws, "run", called, parents, swept=True))
+            made_from = [parent.id, origin[1]] if origin else [parent.id]
+            claim = claims.enter_context(workspace.claim(ws, "run", called, made_from, swept=True))
             request = run.Request(
                 id=claim.entry.id,
                 name=called,
@@ -124,20 +118,6 @@ def _submit(
             files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
             entries.append(claim.entry)
         return queue.submit_all(ws, entries, need, job, needed=[building.id] if building else [])
-
-
-def _with_found_weights(ws: Workspace, spec: TrainingSpec) -> TrainingSpec:
-    """The settings with the whole path of their weights, or the id of the run or model that has them."""
-    if spec.weights == "auto":
-        return spec
-    if named := run.named_weights(spec.weights):
-        entry = ws.store.find(named[1], named[0])
-        weights = f"{entry.kind}:{entry.id}"
-        workspace.require_finished(ws, entry)
-        run.origin_weights(weights, ws.root)
-    else:  # the worker may be started in another folder
-        weights = str(Path(spec.weights).expanduser().absolute())
-    return spec.model_copy(update={"weights": weights})
 
 
 @served
@@ -167,78 +147,6 @@ def _events_size(ws: Workspace, job: Job) -> int:
     """Where the events of a run that is to go on will go on: what came before has been told."""
     path = ws.folder(job.kind, job.thing) / work.EVENTS
     return path.stat().st_size if path.exists() else 0
-
-
-def find_rate(
-    ws: Workspace,
-    dataset: str,
-    spec: TrainingSpec | None = None,
-    *,
-    out: Path | None = None,
-    on_event: Callable[[Event], None] = ignore_event,
-    timeout_s: float | None = None,
-) -> Rates:
-    """The learning rate that a network learns fastest with on a dataset: by a short training with a rising rate.
-
-    Args:
-        out: folder for `rates.json` and the chart `rates.png`; it is made if need be.
-        on_event: told everything that happens, as it happens.
-
-    Raises:
-        VizslaError: what would also refuse the training, a loss that was never finite, or more than `timeout_s`.
-    """
-    spec = _with_found_weights(ws, spec or TrainingSpec())
-    dataset_folder = _finished_dataset(ws, dataset)
-    own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
-    (ws.root / "cache").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=ws.root / "cache", prefix="rates-") as name:
-        folder = Path(name)
-        request = run.Request(
-            id="rates",
-            name="rates",
-            created_at=now(),
-            dataset_folder=dataset_folder,
-            spec=spec,
-            network_file=own.keep(own_network, folder) if own_network else None,
-        )
-        files.write_json(folder / work.REQUEST, request.model_dump(mode="json"))
-        with files.Lock(folder) as lock:
-            try:
-                launch.run_whole(FINDER, folder, lock, on_event, timeout_s=timeout_s)
-            except VizslaError as error:
-                queue.keep_log(ws, folder, error)
-                raise
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            for result in (rates.FOUND, rates.CHART):
-                shutil.copyfile(folder / result, out / result)
-        return records.read(folder / rates.FOUND, Rates, remedy="Ask for it again.")
-
-
-def preview(
-    ws: Workspace, dataset: str, spec: TrainingSpec | None = None, *, out: Path, timeout_s: float | None = None
-) -> dict[str, Any]:
-    """What a training would be: steps, memory, settings, and charts of rate and pictures in the folder `out`.
-
-    Nothing is trained, and pretrained weights are not looked for.
-
-    Raises:
-        Busy: it takes longer than `timeout_s`.
-        NotFound: there is no such dataset or network.
-        InvalidInput: the settings, the dataset and the network do not go together.
-    """
-    spec = spec or TrainingSpec()
-    folder = ws.folder("dataset", ws.store.find(dataset, "dataset").id)
-    net = str(own.locate(spec.net, ws.network_folders)) if own.is_own(spec.net) else spec.net
-    question = {
-        "dataset_folder": str(folder),
-        "spec": spec.model_dump(mode="json"),
-        "net": net,
-        "out": str(out.absolute()),
-        "cache": str(ws.root / run.ARITHMETIC),
-    }
-    found: dict[str, Any] = launch.ask(PREVIEW_WORKER, question, timeout_s=timeout_s)
-    return found
 
 
 def resume(
@@ -490,11 +398,3 @@ def rename(ws: Workspace, reference: str, name: str) -> RunStatus:
 def delete(ws: Workspace, reference: str) -> Entry:
     """Delete a run with its checkpoints; refused while models, evaluations or runs were made from it."""
     return workspace.delete(ws, "run", reference)
-
-
-def _finished_dataset(ws: Workspace, reference: str) -> Path:
-    found = ws.store.find(reference, "dataset")
-    folder = ws.folder("dataset", found.id)
-    if not (folder / FINAL_FILE["dataset"]).exists():
-        raise InvalidInput(f"The dataset {found.name!r} is not finished.", remedy="Wait until it is built.")
-    return folder

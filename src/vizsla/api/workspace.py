@@ -18,7 +18,7 @@ from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
 from vizsla.store.rows import Entry, Kind
-from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker, require_own
+from vizsla.store.workspace import FINAL_FILE, PASSING, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")
 
@@ -167,16 +167,15 @@ def sweep(ws: Workspace) -> list[Entry]:
         rows = {row.id: row for row in ws.store.all(kind)}
         folders = {path.name: path for path in (ws.root / f"{kind}s").iterdir() if path.is_dir()}
         for id, folder in sorted(folders.items()):
+            if kind in PASSING and _age_s(folder) > ORPHAN_AGE_S and not ws.store.jobs.live_of(id):
+                (folder / final).unlink(missing_ok=True)  # who asked for it is gone
             if (folder / final).exists():
-                if id not in rows:
+                if id not in rows and kind not in PASSING:
                     _register(ws, kind, folder / final)
-                elif (folder / RENAMING).exists():
+                elif id in rows and (folder / RENAMING).exists():
                     _end_renaming(ws, rows[id])
                 continue
-            try:
-                abandoned = id in rows or time.time() - folder.stat().st_mtime > ORPHAN_AGE_S
-            except FileNotFoundError:  # deleted while this looked
-                continue
+            abandoned = id in rows or _age_s(folder) > ORPHAN_AGE_S
             if abandoned and discard_unfinished(ws, kind, id) and id in rows:
                 swept.append(rows[id])
         for id in rows.keys() - folders.keys():
@@ -184,6 +183,14 @@ def sweep(ws: Workspace) -> list[Entry]:
                 ws.store.remove(id)
                 swept.append(rows[id])
     return swept
+
+
+def _age_s(folder: Path) -> float:
+    """How long ago something was put into a folder, or taken from it."""
+    try:
+        return time.time() - folder.stat().st_mtime
+    except FileNotFoundError:  # deleted while this looked
+        return 0.0
 
 
 def require_finished(ws: Workspace, entry: Entry) -> None:

@@ -12,7 +12,7 @@ from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
 from vizsla.cli.options import Common
 from vizsla.cli.output import facts, next_step, out, print_json, safe, table
-from vizsla.cli.queued import Queued, attend
+from vizsla.cli.queued import QueuedForGpu, attend
 from vizsla.evaluation.report import Report
 from vizsla.words import percent, seconds
 
@@ -35,10 +35,12 @@ def evaluate(
     split: Annotated[Literal["train", "val", "test"], Parameter(help="The pictures to measure on.")] = "test",
     checkpoint: Annotated[str, Parameter(help="Of a run: best, last or a step.")] = "best",
     name: Annotated[str | None, Parameter(help="Name of the evaluation. Default: made of subject and split.")] = None,
-    queued: Queued = Queued(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> None:
     """Measure a run or a model on a split of its dataset: figures with intervals, mistakes, and a report to look at.
+
+    Of a run that waits or trains it is the checkpoint that the run ends with, and is waited for.
 
     Args:
         subject: Id or name of a run or a model, or the beginning of one.

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vizsla.api import runs
+from vizsla.api import trials
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, given, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
@@ -33,7 +33,7 @@ def find_rate(
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
     with common.open_here(why="It looks at a workspace of this machine.") as ws, Bars(quiet=common.json) as bars:
-        found = runs.find_rate(ws, dataset, spec, out=folder, on_event=bars.event)
+        found = trials.find_rate(ws, dataset, spec, out=folder, on_event=bars.event)
     if common.json:
         print_json(found.model_dump(mode="json"))
         return

@@ -37,6 +37,8 @@ def export(
 ) -> None:
     """Make a model of a run: a folder with weights, a checked ONNX graph and a card, to copy and use anywhere.
 
+    Of a run that waits or trains it is the checkpoint that the run ends with, and is waited for.
+
     Args:
         run: Id or name of the run, or the beginning of one.
     """

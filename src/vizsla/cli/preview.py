@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vizsla.api import runs
+from vizsla.api import trials
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, given, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
@@ -31,7 +31,7 @@ def preview(
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
     with common.open_here(why="It writes charts into a folder of this machine.") as ws:
-        found = runs.preview(ws, dataset, spec, out=folder)
+        found = trials.preview(ws, dataset, spec, out=folder)
     if common.json:
         print_json(found)
         return

@@ -51,8 +51,8 @@ class Queued:
 
 @Parameter(name="*", group="Queue")
 @dataclass(frozen=True, kw_only=True)
-class QueuedTraining(Queued):
-    """What every command takes that puts a training into the queue."""
+class QueuedForGpu(Queued):
+    """What every command takes that puts work into the queue which computes on GPUs."""
 
     gpu_memory: Annotated[float | None, Parameter(help=_help("gpu_memory"))] = None
 

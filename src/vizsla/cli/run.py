@@ -15,7 +15,7 @@ from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, count, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, print_json, safe, state, table
 from vizsla.cli.progress import epoch_line
-from vizsla.cli.queued import QueuedTraining, attend
+from vizsla.cli.queued import QueuedForGpu, attend
 from vizsla.events import Event
 from vizsla.training.run import Run, RunStatus
 from vizsla.training.spec import GROUPS, TrainingSpec
@@ -52,7 +52,7 @@ def train(
     *,
     options: dict[str, Any],
     name: Annotated[str | None, Parameter(help="Name of the run. Default: made of dataset and network.")] = None,
-    queued: QueuedTraining = QueuedTraining(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> int:
     """Train a network on a dataset. Ctrl-C stops at a checkpoint, or asks; `vizsla run resume` goes on from it.
@@ -74,7 +74,7 @@ def resume(
     device: Annotated[
         str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
     ] = None,
-    queued: QueuedTraining = QueuedTraining(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> int:
     """Go on with a run that was stopped, failed or lost, from its last checkpoint.
@@ -98,7 +98,7 @@ def extend(
     device: Annotated[
         str | None, Parameter(help="Go on on another device: auto, cpu, cuda, cuda:N or cuda:N,M.")
     ] = None,
-    queued: QueuedTraining = QueuedTraining(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> int:
     """Train a run that has ended for more epochs, from its last checkpoint.
@@ -124,7 +124,7 @@ def clone(
     *,
     options: dict[str, Any],
     name: Annotated[str | None, Parameter(help="Name of the new run. Default: made of dataset and network.")] = None,
-    queued: QueuedTraining = QueuedTraining(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> int:
     """Train anew on the dataset of a run, with the settings that it was asked for, but those that are given here.

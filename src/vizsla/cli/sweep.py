@@ -13,7 +13,7 @@ from vizsla.api.sweeps import Tried
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, make, with_options
 from vizsla.cli.output import next_step, out, print_json, safe, state, table
-from vizsla.cli.queued import QueuedTraining, attend
+from vizsla.cli.queued import QueuedForGpu, attend
 from vizsla.cli.queued import as_json as job_as_json
 from vizsla.cli.run import EXIT_STOPPED, as_json
 from vizsla.errors import InvalidInput
@@ -38,7 +38,7 @@ def sweep(
     name: Annotated[
         str | None, Parameter(help="What the runs are called, with numbers. Default: made of dataset and network.")
     ] = None,
-    queued: QueuedTraining = QueuedTraining(),
+    queued: QueuedForGpu = QueuedForGpu(),
     common: Common = Common(),
 ) -> int:
     """Train once for each pair of a learning rate and a batch size, and compare what came of it.

@@ -139,6 +139,13 @@ def count_leaked(folder: Path, split: str) -> int:
     return sum(content in elsewhere for content in here)
 
 
+def require_known_split(split: str) -> None:
+    """Raise `InvalidInput` unless this is the name of a split, whether or not a dataset has pictures in it."""
+    if split not in SPLITS:
+        remedy = f"Choose one of {', '.join(SPLITS)}. {did_you_mean(split, SPLITS)}".strip()
+        raise InvalidInput(f"There is no split {split!r}.", where="split", remedy=remedy)
+
+
 def _require_split(dataset: Dataset, split: str) -> None:
     there = [name for name in SPLITS if any(dataset.counts.get(name, {}).values())]
     if split in there:

@@ -115,10 +115,11 @@ class Request(_Record):
     kind: Literal["run", "model"]
     subject_folder: Path
     subject_name: str
-    checkpoint: str
+    checkpoint: str = Field(description="a step; best or last of a run that had not ended when this was asked for")
     dataset_folder: Path
     dataset_name: str
     split: str
+    device: str = Field("cpu", description="the one that the queue gave: cpu or cuda:N")
 
 
 def read_report(folder: Path) -> Report:

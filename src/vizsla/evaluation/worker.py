@@ -1,6 +1,7 @@
 """The process that evaluates: `python -m vizsla.evaluation.worker FOLDER`, on the folder of the evaluation to be.
 
-A run is evaluated by torch on its device, a model by ONNX Runtime; both in 32-bit floats, as a model is served.
+A run is evaluated by torch on the device that the queue gave, a model by ONNX Runtime on the processor; both in 32-bit
+floats, as a model is served.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     dataset = open_dataset(request.dataset_folder)
     arrays = split_arrays(request.dataset_folder, request.split)
-    judged = _open_run(request) if request.kind == "run" else _open_model(request)
+    judged = _open_run(request, log) if request.kind == "run" else _open_model(request)
     _check_same(judged, dataset)
     pixels = PixelStore.open(request.dataset_folder / "pixels")
     last = 0.0
@@ -70,7 +71,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     return "done"
 
 
-def _open_run(request: Request) -> Judged:
+def _open_run(request: Request, log: EventLog) -> Judged:
     import torch
 
     from vizsla.training import arithmetic, checkpoint
@@ -78,7 +79,7 @@ def _open_run(request: Request) -> Judged:
 
     run = open_run(request.subject_folder)
     found = find_checkpoint(request.subject_folder, request.checkpoint)
-    device = _device(run.devices[0])
+    device = _device(request.device, log)
     arithmetic.settle(device)
     classifier = checkpoint.restore(run, found.folder).to(device)
     classifier.to(memory_format=torch.channels_last)
@@ -92,14 +93,20 @@ def _open_run(request: Request) -> Judged:
     return Judged(predict, subject, list(run.labels), run.dataset.fingerprint, str(device))
 
 
-def _device(wanted: str) -> torch.device:
-    """The device that the run was trained on, or what there is on this machine."""
+def _device(given: str, log: EventLog) -> torch.device:
+    """The device that was given; where torch cannot use that GPU the processor, and never another GPU."""
+    import torch
+
     from vizsla.training import arithmetic
 
     try:
-        return arithmetic.choose_devices(wanted, 1)[0]
-    except Unavailable:
-        return arithmetic.choose_devices("auto", 1)[0]
+        device = arithmetic.choose_devices(given, 1)[0]
+    except Unavailable as error:
+        log.notice(f"{error.what} It is done on the processor.")
+        return torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what names no device takes this one
+    return device
 
 
 def _open_model(request: Request) -> Judged:

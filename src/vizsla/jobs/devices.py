@@ -1,12 +1,13 @@
-"""What there is to give out, and what a training needs of it."""
+"""What there is to give out, and what work needs of it."""
 
 from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Sequence
 
 from vizsla.errors import InvalidInput
-from vizsla.jobs.schedule import CPU, HOST, Need
+from vizsla.jobs.schedule import BESIDE, CPU, HOST, Need
 from vizsla.machine import gpus
 from vizsla.machine.devices import visible
 
@@ -80,6 +81,24 @@ def need_of(device: str, processes: int, there: dict[str, float], *, gpu_memory:
     return Need(tuple(f"cuda:{number}" for number in numbers), len(numbers), gpu_memory)
 
 
+def need_like(trained: Sequence[str], there: dict[str, float], *, gpu_memory: float | None = None) -> Need:
+    """What work needs that computes, on one device, with what was trained on these.
+
+    That is one of those GPUs, or any other where they are gone; without a GPU, a place beside the trainings, which on
+    the processor take long.
+
+    Args:
+        trained: names of devices, such as cuda:0.
+        there: see `capacity`.
+        gpu_memory: GB of it, or None for the whole card.
+    """
+    cards = tuple(name for name in there if name.startswith("cuda:"))
+    if not cards or not any(name.startswith("cuda:") for name in trained):
+        return BESIDE
+    return Need(tuple(name for name in cards if name in trained) or cards, 1, gpu_memory)
+
+
 def as_option(held: tuple[str, ...]) -> str:
-    """The cards that a job was given, as a worker is told them: "cuda:N,M"."""
-    return "cuda:" + ",".join(name.partition(":")[2] for name in held)
+    """The cards that a job was given, as a worker is told them: "cuda:N,M"; "cpu" when it was given none."""
+    numbers = [name.partition(":")[2] for name in held if name.startswith("cuda:")]
+    return f"cuda:{','.join(numbers)}" if numbers else CPU

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from vizsla import events, files, work
-from vizsla.errors import DatabaseUnavailable, DiskFull, from_dict
+from vizsla.errors import DatabaseUnavailable, DiskFull, TooSlow, from_dict
 from vizsla.events import Event
 from vizsla.jobs.queue import keep, kill, signal_worker, stop, turn
 from vizsla.jobs.waiting import OnInterrupt, Teller, to_stop, until_ended
@@ -28,21 +28,25 @@ def wait(
     *,
     offset: int = 0,
     on_interrupt: OnInterrupt = to_stop,
+    timeout_s: float | None = None,
 ) -> Job:
     """Look after the queue until a job has ended, and return it as it is then; see `waiting.until_ended`.
 
     Args:
         on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
         offset: in the events of the job's folder, from which on they are new.
+        timeout_s: after which the job is stopped, whether it waits or is at work.
 
     Raises:
         VizslaError: what the job failed with.
         KeyboardInterrupt: it was stopped, and nothing is left of it; or its worker was killed.
         Left: it was interrupted, and the job goes on.
         DatabaseUnavailable: the database was away for too long; the job goes on.
+        TooSlow: it took longer than `timeout_s`, or waits until now for this reason.
     """
+    ends = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        job = until_ended(_Waited(ws, job, on_event, offset), on_event, on_interrupt)
+        job = until_ended(_Waited(ws, job, on_event, offset, ends), on_event, on_interrupt)
     except DatabaseUnavailable as error:
         raise _goes_on(error, job) from None
     if job.error is not None:
@@ -87,7 +91,9 @@ def _goes_on(error: DatabaseUnavailable, job: Job) -> DatabaseUnavailable:
 class _Waited:
     """Looks after the queue, and tells what happens in one of its jobs."""
 
-    def __init__(self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int) -> None:
+    def __init__(
+        self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int, ends: float | None = None
+    ) -> None:
         self.job = job
         self.pause_s = POLL_S
         self._ws = ws
@@ -95,6 +101,7 @@ class _Waited:
         self._teller = Teller(on_event)
         self._folder = ws.folder(job.kind, job.thing)
         self._offset = offset
+        self._ends = ends
         self._turned_at = 0.0
         self._away_since: float | None = None
 
@@ -105,6 +112,7 @@ class _Waited:
 
         Raises:
             DatabaseUnavailable: it has been away for long.
+            TooSlow: the time that the job has is over.
         """
         try:
             self._look()
@@ -115,6 +123,9 @@ class _Waited:
                 self._on_event({"event": "notice", "at": events.now(), "text": f"{error.what} Waiting for it."})
             if time.monotonic() - self._away_since > DATABASE_PATIENCE_S:
                 raise
+        if self._ends is not None and self.job.live and time.monotonic() > self._ends:
+            waits = self.job.state == "queued"
+            raise TooSlow(f"It still {self.job.cause}." if waits and self.job.cause else "It takes too long.")
         return self.job
 
     def _look(self) -> None:

@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Busy, Conflict, DiskFull, TooSlow, VizslaError, WorkerDied, from_dict
+from vizsla.errors import Busy, Conflict, DiskFull, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
+from vizsla.jobs.schedule import HOST
 
 POLL_S = 0.1
 LOG_LINES_SHOWN = 8
-STOP_PATIENCE_S = 60
 
 
 def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start `module` on `folder`, in a process group of its own, and hand the folder's lock over to it.
 
     Args:
-        devices: those that it was given, which it watches.
+        devices: those that it was given, which it watches; with a place beside the trainings it sees no GPU.
     """
     with files.disk_errors(folder / work.LOG):
         log = (folder / work.LOG).open("ab")
     with log:
         process = subprocess.Popen(
             [*python(), module, str(folder), str(lock.fileno()), *([",".join(devices)] if devices else [])],
-            env=_environment(),
+            env=_environment(devices),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -45,75 +45,6 @@ def start(module: str, folder: Path, lock: files.Lock, devices: Sequence[str] = 
         lock.say_holder(process.pid)
     lock.release()
     return process
-
-
-def run(
-    module: str,
-    folder: Path,
-    lock: files.Lock,
-    on_event: Callable[[Event], None],
-    *,
-    offset: int = 0,
-    timeout_s: float | None = None,
-) -> Event:
-    """Start `module` on `folder` and follow it to its end; returns its final event, "done" or "stopped".
-
-    Ctrl-C asks the worker to stop at its next safe point, waits for that, and tells `on_event` by an event
-    `stopping`; a second one kills it, with an event `killing`. When `on_event` fails, the worker is asked to stop too:
-    nothing trains unseen.
-
-    Args:
-        lock: of the folder, held by this process; the worker takes it over.
-        on_event: told everything that happens, as it happens.
-        offset: in the folder's events, from which on they are new.
-        timeout_s: after which the worker is killed, also one that says nothing.
-
-    Raises:
-        VizslaError: what the worker failed with.
-        TooSlow: it took longer than `timeout_s`.
-        WorkerDied: it ended without a last word.
-        KeyboardInterrupt: the same, because it was interrupted before it was ready to stop well.
-    """
-    path = folder / work.EVENTS
-    final: Event | None = None
-    heeded = 0
-    ends = None if timeout_s is None else time.monotonic() + timeout_s
-    with interruptions() as caught:
-        process = start(module, folder, lock)
-        try:
-            on_event({"event": "starting", "at": events.now()})
-            while True:
-                if len(caught) > heeded:
-                    send(process.pid, signal.SIGKILL if heeded else signal.SIGTERM)
-                    on_event({"event": "killing" if heeded else "stopping", "at": events.now()})
-                    heeded += 1
-                ended = process.poll() is not None  # looked at before the events, so that none is missed at the end
-                new, offset = events.read(path, offset)
-                for event in new:
-                    final = event if event["event"] in events.FINAL else final
-                    on_event(event)
-                if ended:
-                    break
-                if ends is not None and time.monotonic() > ends:
-                    send(process.pid, signal.SIGKILL)
-                    raise TooSlow(f"The work took longer than {timeout_s:g} seconds.", where=module)
-                time.sleep(POLL_S)
-        finally:
-            _wind_up(process)
-    if final is None and heeded:
-        raise KeyboardInterrupt
-    if final is None:
-        raise death(process.returncode, folder)
-    if final["event"] == "failed":
-        raise from_dict(final["error"])
-    return final
-
-
-def _wind_up(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        send(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_PATIENCE_S)
 
 
 def follow(folder: Path, on_event: Callable[[Event], None]) -> None:
@@ -160,21 +91,6 @@ def interruptions() -> Iterator[list[int]]:
         _caught = None
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def run_whole(
-    module: str, folder: Path, lock: files.Lock, on_event: Callable[[Event], None], *, timeout_s: float | None = None
-) -> None:
-    """As `run`, for work of which nothing is kept when it is stopped: that is a KeyboardInterrupt here.
-
-    Raises:
-        WorkerDied: it was stopped, and that was not by Ctrl-C, which only the main thread gets.
-    """
-    if run(module, folder, lock, on_event, timeout_s=timeout_s)["event"] != "stopped":
-        return
-    if threading.current_thread() is threading.main_thread():
-        raise KeyboardInterrupt
-    raise WorkerDied("The worker process was stopped by somebody.", where=module, remedy="Ask again.")
 
 
 def stop(pid: int) -> None:
@@ -303,9 +219,11 @@ def _places() -> Iterator[None]:
         _asking.release()
 
 
-def _environment() -> dict[str, str]:
+def _environment(devices: Sequence[str] = ()) -> dict[str, str]:
     # CUDA would put the fastest card first, and the driver's library, which names who holds what, would not.
-    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
+    found = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
+    # Libraries take memory of the first card that they see, also where everything is computed on the processor.
+    return found | {"CUDA_VISIBLE_DEVICES": ""} if HOST in devices else found
 
 
 def python() -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from vizsla import events, files, records, work
 from vizsla.errors import Conflict, DatabaseUnavailable, DiskFull, Forbidden, TooMany, VizslaError, from_dict
+from vizsla.evaluation import report
 from vizsla.jobs import launch
 from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
@@ -34,6 +35,7 @@ WORKERS: dict[Kind, str] = {
     "model": "vizsla.models.worker",
     "evaluation": "vizsla.evaluation.worker",
     "prediction": "vizsla.models.batch",
+    "rate": "vizsla.training.finder",
 }
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
@@ -95,10 +97,6 @@ def require_possible(ws: Workspace, need: Need) -> None:
     ws.require_space()
 
 
-BESIDE = Need((HOST,), 1, 1.0)
-"""what work needs that is no training"""
-
-
 def turn(ws: Workspace) -> None:
     """Bring the queue up to what has happened, and start what can start; nothing while another process does."""
     lock = files.Lock(ws.root / QUEUE)
@@ -127,10 +125,17 @@ def _heed(ws: Workspace, job: Job, needed: Sequence[Job]) -> None:
         return
     missing = next((other for other in needed if not other.live and other.state != "done"), None)
     if missing is not None:
-        what = f"The {missing.kind} {missing.name!r}, which it needs, was not made: {missing.cause}"
-        remedy = (missing.error or {}).get("remedy", "") or f"Make the {missing.kind} first."
-        _end(ws, job, "failed", what, failure="parent", error=Conflict(what, remedy=remedy))
-        discard_unfinished(ws, missing.kind, missing.thing)  # kept so far by what was to be made from it
+        error = _without(ws, missing)
+        _end(ws, job, "failed", error.what, failure="parent", error=error)
+
+
+def _without(ws: Workspace, missing: Job) -> Conflict:
+    """What is said of work that needs what another job has not made."""
+    how, remedy = "was not made", (missing.error or {}).get("remedy", "") or f"Make the {missing.kind} first."
+    if missing.kind == "run" and ws.is_finished("run", missing.thing):
+        how = f"is {missing.state}"
+        remedy = f"Ask again for a checkpoint that it has, or go on with it: vizsla run resume {missing.thing}"
+    return Conflict(f"The {missing.kind} {missing.name!r}, which it needs, {how}: {missing.cause}", remedy=remedy)
 
 
 def _forget_ended_children(ws: Workspace) -> None:
@@ -161,7 +166,7 @@ def _look_after(ws: Workspace, job: Job) -> None:
             launch.send(worker, signal.SIGTERM)
             ws.store.jobs.change(job, "stopping", "asked to stop")
         elif job.state == "starting" and (folder / work.EVENTS).exists() and _has_begun(folder):
-            ws.store.jobs.change(job, "running", f"on {', '.join(job.held)}" if job.kind == "run" else "")
+            ws.store.jobs.change(job, "running", f"on {', '.join(job.held)}" if HOST not in job.held else "")
         return
     last = events.last(folder / work.EVENTS)
     status = _status(job)
@@ -242,7 +247,16 @@ def _end(
     fields = error.as_dict() if error else None
     ws.store.jobs.change(job, state, cause, held=(), failure=failure, error=fields)
     if not finished:
-        discard_unfinished(ws, job.kind, job.thing)
+        _discard(ws, job.kind, job.thing)
+
+
+def _discard(ws: Workspace, kind: Kind, id: str) -> None:
+    """Remove a thing that is not whole, and what was kept so far only because this was to be made from it."""
+    made_from = ws.store.parents(id)
+    if discard_unfinished(ws, kind, id):
+        for parent in made_from:
+            if not ws.is_finished(parent.kind, parent.id):
+                _discard(ws, parent.kind, parent.id)
 
 
 def keep_log(ws: Workspace, folder: Path, error: VizslaError) -> None:
@@ -328,7 +342,11 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
     """Prepare the folder of a job for its worker: a run goes on from its checkpoint, other work begins anew."""
     if not ws.is_finished(job.kind, job.thing):
         _clear(folder)
-    if job.kind != "run":
+    if job.kind == "evaluation":
+        asked = records.read(folder / work.REQUEST, report.Request, remedy="Ask for it again.")
+        given = asked.model_copy(update={"device": as_option(held)})
+        files.write_json(folder / work.REQUEST, given.model_dump(mode="json"))
+    if job.kind not in ("run", "rate"):
         return
     request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
     # The workspace may have been moved since the run began.
@@ -338,7 +356,7 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
     if held != (CPU,):  # else as asked: where the driver tells of no cards, the worker may find one
         changed["device"] = as_option(held)
     files.write_json(folder / work.REQUEST, request.model_copy(update=changed).model_dump(mode="json"))
-    if ws.is_finished(job.kind, job.thing):
+    if job.kind == "run" and ws.is_finished("run", job.thing):
         run.rewind(folder)
 
 

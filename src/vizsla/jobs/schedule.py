@@ -32,6 +32,10 @@ class Need:
         return cls(tuple(fields["among"]), fields["count"], fields["amount"])
 
 
+BESIDE = Need((HOST,), 1, 1.0)
+"""what work needs that has no device of its own"""
+
+
 class Waiting(NamedTuple):
     """A job that waits."""
 

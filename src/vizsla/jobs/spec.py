@@ -17,5 +17,6 @@ class JobSpec(BaseModel):
     gpu_memory: float | None = Field(
         None,
         gt=0,
-        description="GB of each GPU that the training needs; others may use the rest. Default: the whole GPU.",
+        description="GB of each GPU that is needed; others may use the rest. "
+        "Default: the whole GPU, and for an evaluation as much as its training was given.",
     )

@@ -87,8 +87,8 @@ class Request(BaseModel):
     created_at: str
     run_folder: Path
     dataset_folder: Path
-    checkpoint: str
-    figures: tuple[dict[str, Any], ...]
+    checkpoint: str = Field(description="a step; best or last of a run that had not ended when this was asked for")
+    figures: tuple[dict[str, Any], ...] = Field(description="of the evaluations that had been made of that step")
 
 
 def open_model(folder: Path) -> Card:

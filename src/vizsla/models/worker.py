@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from vizsla.machine import usage
 from vizsla.models import export
 from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, Request, RunRef
 from vizsla.training import checkpoint
-from vizsla.training.run import Run, find_checkpoint, open_run
+from vizsla.training.run import Run, epochs, find_checkpoint, open_run
 
 # More pictures prove little more, and every one of them goes through both engines several times.
 PARITY_PICTURES = 56
@@ -45,7 +46,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         run=RunRef(id=run.id, name=run.name, checkpoint=found.step),
         dataset=run.dataset,
         weights=run.weights,
-        figures=request.figures,
+        figures=(*_validation(run, request.run_folder, found.step), *request.figures),
         parity=Parity(**agreement._asdict(), split=split),
         files={name: files.sha256(folder / name) for name in (GRAPH, WEIGHTS, LABELS)},
         vizsla_version=version("vizsla"),
@@ -53,6 +54,21 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     files.write_json(folder / CARD, card.model_dump(mode="json"))
     log.write("progress", stage="export", done=2, total=2)
     return "done"
+
+
+def _validation(run: Run, folder: Path, step: int) -> list[dict[str, Any]]:
+    """The headline figure of a checkpoint that the run itself found, as an entry of the card."""
+    return [
+        {
+            "split": "val",
+            "role": "chose the checkpoint",
+            "accuracy": epoch["val_accuracy"],
+            "precision": run.arithmetic.precision,
+            "evaluation": None,
+        }
+        for epoch in epochs(folder)
+        if epoch["step"] == step and epoch["val_accuracy"]
+    ]
 
 
 def _real_pictures(folder: Path, run: Run) -> tuple[str, np.ndarray]:

@@ -224,6 +224,12 @@ class Store:
         with self.engine.connect() as connection:
             return [_entry(row) for row in connection.execute(query.order_by(entry.c.created_at))]
 
+    def parents(self, id: str) -> list[Entry]:
+        """The things that `id` was made from."""
+        query = select(entry).join(link, link.c.parent_id == entry.c.id).where(link.c.child_id == id)
+        with self.engine.connect() as connection:
+            return [_entry(row) for row in connection.execute(query.order_by(entry.c.created_at))]
+
     def remove(self, id: str) -> None:
         """Forget a thing. Its name is free again.
 

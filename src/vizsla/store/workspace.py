@@ -21,8 +21,11 @@ FINAL_FILE: dict[Kind, str] = {
     "model": "model.json",
     "evaluation": "report.json",
     "prediction": "prediction.json",
+    "rate": "rates.json",
 }
 
+PASSING: frozenset[Kind] = frozenset({"rate"})
+"""the kinds of which nothing is kept once it was told to the one who asked"""
 
 QUEUE = "queue"
 """the folder whose lock is held by the process that looks after the queue at this moment"""

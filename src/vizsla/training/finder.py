@@ -43,7 +43,6 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     state = place(prepared)
     sitting = Sitting(folder, log, stop, prepared, state, Position(step=0, elapsed_s=0.0))
     found = _climb(sitting, task_of(sitting))
-    files.write_json(folder / FOUND, found.model_dump(mode="json"))
     points = [(math.log10(point.rate / LOWEST), point.loss) for point in found.points]
     mark = (math.log10(found.suggested / LOWEST), f"{found.suggested:.1e}")
     chart = charts.curve(
@@ -56,6 +55,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     )
     with files.atomic(folder / CHART) as temporary:
         chart.save(temporary, "PNG")
+    files.write_json(folder / FOUND, found.model_dump(mode="json"))
     return "done"
 
 

@@ -329,6 +329,17 @@ def checkpoints(run_folder: Path) -> list[Checkpoint]:
     return found
 
 
+def require_checkpoint_name(which: str) -> None:
+    """Raise `NotFound` unless this may name a checkpoint: "best", "last" or a step."""
+    if which not in ("best", "last") and _step(which) < 0:
+        raise NotFound(f"No run has a checkpoint {which[:40]!r}.", remedy="Use best, last, or a step.")
+
+
+def _step(which: str) -> int:
+    """The step that is named; -1: none."""
+    return int(which) if which.isascii() and which.isdigit() and len(which) < 16 else -1
+
+
 def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
     """The checkpoint `which`: "best", "last" or a step. Without validation pictures the best is the last.
 
@@ -344,7 +355,7 @@ def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
     if which == "best" and found[-1].best_step is not None:
         step = found[-1].best_step
     elif which not in ("best", "last"):
-        step = int(which) if which.isascii() and which.isdigit() and len(which) < 16 else -1
+        step = _step(which)
     for checkpoint in found:
         if checkpoint.step == step:
             return checkpoint

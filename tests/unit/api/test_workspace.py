@@ -77,6 +77,16 @@ def test_a_folder_without_a_name_is_swept_when_it_is_old(ws: Workspace) -> None:
     assert not folder.exists()
 
 
+def test_what_was_to_be_told_and_was_not_is_swept_when_it_is_old(ws: Workspace) -> None:
+    with workspace.claim(ws, "rate", "told") as claim:
+        files.write_json(claim.folder / "rates.json", {})
+    assert workspace.sweep(ws) == []
+    then = time.time() - 2 * ORPHAN_AGE_S
+    os.utime(claim.folder, (then, then))
+    assert workspace.sweep(ws) == [claim.entry]
+    assert not claim.folder.exists()
+
+
 def test_a_file_is_not_a_workspace(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="is a file"):

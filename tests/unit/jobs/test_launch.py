@@ -1,69 +1,50 @@
-"""Workers that hang are ended, and who asks too much is told so."""
+"""What workers see of the machine, and who asks too much is told so."""
 
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import pytest
 
 from vizsla import files
-from vizsla.errors import Busy, TooSlow, WorkerDied
-from vizsla.events import ignore_event
+from vizsla.errors import Busy
 from vizsla.jobs import launch
 
 SILENT = """
-import os, signal, sys, time
+import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-if len(sys.argv) > 1:
-    open(sys.argv[1] + "/pid", "w").write(str(os.getpid()))
 time.sleep(600)
 """
-STOPPED = """
-import sys
+SEEING = """
+import os, sys
 from pathlib import Path
-from vizsla import work
-from vizsla.events import EventLog
-with EventLog(Path(sys.argv[1]) / work.EVENTS) as log:
-    log.write("stopped")
+Path(sys.argv[1], "seen").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 """
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for a worker; the modules `silent_worker` and `stopped_worker` can be started."""
+    """An empty folder for a worker; these modules can be started."""
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "silent_worker.py").write_text(SILENT)
-    (modules / "stopped_worker.py").write_text(STOPPED)
+    (modules / "seeing_worker.py").write_text(SEEING)
     monkeypatch.setenv("PYTHONPATH", f"{modules}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     made = tmp_path / "folder"
     made.mkdir()
     return made
 
 
-def test_a_worker_that_says_nothing_is_killed_at_the_end_of_its_time(folder: Path) -> None:
-    with files.Lock(folder) as lock, pytest.raises(TooSlow):
-        launch.run_whole("silent_worker", folder, lock, ignore_event, timeout_s=3)
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((folder / "pid").read_text()), 0)
-
-
-def test_off_the_main_thread_a_stopped_worker_is_an_error(folder: Path) -> None:
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            with files.Lock(folder) as lock:
-                launch.run_whole("stopped_worker", folder, lock, ignore_event)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert [type(error) for error in raised] == [WorkerDied]
+@pytest.mark.parametrize(("given", "seen"), [(["host"], ""), (["cuda:1"], "2,5"), (["cpu"], "2,5")])
+def test_what_has_a_place_beside_the_trainings_sees_no_gpu(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], seen: str
+) -> None:
+    """A training on the processor sees them: where the driver tells of none, it may find one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with files.Lock(folder) as lock:
+        assert launch.start("seeing_worker", folder, lock, given).wait(60) == 0
+    assert (folder / "seen").read_text() == seen
 
 
 def test_a_question_that_takes_too_long_gives_its_place_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

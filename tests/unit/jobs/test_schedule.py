@@ -6,8 +6,8 @@ import pytest
 
 from vizsla.errors import InvalidInput, Unavailable
 from vizsla.jobs import devices
-from vizsla.jobs.devices import as_option, capacity, need_of
-from vizsla.jobs.schedule import Holding, Need, Waiting, decide, require
+from vizsla.jobs.devices import as_option, capacity, need_like, need_of
+from vizsla.jobs.schedule import BESIDE, Holding, Need, Waiting, decide, require
 
 CARDS = ("cuda:0", "cuda:1", "cuda:2", "cuda:3")
 THERE = {"host": 2.0, "cpu": 1.0} | dict.fromkeys(CARDS, 24.0)
@@ -112,8 +112,24 @@ def test_without_cards_a_training_needs_the_processor() -> None:
         need_of("cuda:1,1", 2, THERE)
 
 
+@pytest.mark.parametrize(
+    ("trained", "need"),
+    [
+        (("cpu",), BESIDE),
+        ((), BESIDE),
+        (("cuda:2",), Need(("cuda:2",), 1, 8.0)),
+        (("cuda:3", "cuda:1"), Need(("cuda:1", "cuda:3"), 1, 8.0)),
+        (("cpu", "cuda:9"), _any(1, 8.0)),
+    ],
+)
+def test_what_computes_with_what_was_trained_needs_one_device_like_its(trained: tuple[str, ...], need: Need) -> None:
+    assert need_like(trained, THERE, gpu_memory=8.0) == need
+    assert need_like(trained, {"cpu": 1.0, "host": 2.0}) == BESIDE
+
+
 def test_devices_are_told_to_workers_as_people_name_them() -> None:
     assert as_option(("cuda:3", "cuda:1")) == "cuda:3,1"
+    assert as_option(("host",)) == as_option(("cpu",)) == "cpu"
 
 
 def test_devices_can_be_declared(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def list_evaluations(ws: Ws, kept: Known, wanted: Annotated[EvaluationListing, Q
 
 @router.post("", status_code=202, dependencies=KEYED)
 def create_evaluation(ws: Ws, body: NewEvaluation, response: Response) -> JobAnswer:
-    """Put an evaluation into the queue."""
+    """Put an evaluation into the queue. One of a run that waits or trains waits for the end of that."""
     return queued(
         evaluations.submit(
             ws,

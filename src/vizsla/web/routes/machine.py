@@ -26,7 +26,7 @@ class DeviceAnswer(Answer):
 
 
 class HolderAnswer(Answer):
-    """A run that is at work on a device."""
+    """A run, or an evaluation of one, that is at work on a device."""
 
     id: str
     name: str

@@ -69,7 +69,7 @@ def list_models(ws: Ws, kept: Known, wanted: Annotated[ModelListing, Query()]) -
 
 @router.post("", status_code=202, dependencies=KEYED)
 def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
-    """Put the export of a run's checkpoint into the queue."""
+    """Put the export of a run's checkpoint into the queue. That of a run that waits or trains waits for its end."""
     return queued(
         models.submit(ws, exact(ws, body.run, "run"), name=body.name, checkpoint=body.checkpoint, job=body.job),
         response,

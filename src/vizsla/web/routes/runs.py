@@ -13,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import files, work
-from vizsla.api import datasets, history, models, runs, sweeps
+from vizsla.api import datasets, history, models, runs, sweeps, trials
 from vizsla.errors import Busy, TooSlow
 from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
@@ -158,7 +158,7 @@ def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
     cache = ws.root / "cache"
     cache.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="preview-") as name:
-        found = runs.preview(ws, dataset, spec, out=Path(name), timeout_s=PREVIEW_S)
+        found = trials.preview(ws, dataset, spec, out=Path(name), timeout_s=PREVIEW_S)
         made = found.pop("files")
         charts = {
             chart.removesuffix(".png"): base64.b64encode(Path(path).read_bytes()).decode()
@@ -172,18 +172,19 @@ def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
 
 @router.post("/find-rate")
 def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
-    """The learning rate to begin with, by a short training beside the queue, in which it rises until the loss grows.
+    """The learning rate to begin with, by a short training in which it rises until the loss grows.
 
-    One is done at a time, in five minutes at most; who asks meanwhile is told to come again (503).
+    It waits for its device as trainings do. One is looked for at a time, in five minutes with the waiting; else the
+    answer is to come again (503).
     """
     spec, dataset = _allowed(ws, request, body.spec), read(ws, "dataset", body.dataset, datasets.get).id
     if not _finding.acquire(blocking=False):
         raise Busy("A learning rate is being looked for.", remedy="Ask again when it is found.")
     try:
-        return runs.find_rate(ws, dataset, spec, timeout_s=FIND_RATE_S)
+        return trials.find_rate(ws, dataset, spec, timeout_s=FIND_RATE_S)
     except TooSlow as error:
         remedy = "Look for it with `vizsla run find-rate`, which takes its time."
-        raise Busy(f"It takes longer than {FIND_RATE_S} seconds.", remedy=remedy) from error
+        raise Busy(f"After {FIND_RATE_S} seconds: {error.what}", remedy=remedy) from error
     finally:
         _finding.release()
 
