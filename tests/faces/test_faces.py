@@ -57,6 +57,7 @@ LOOKS = [
     Look("datasets.list_all", datasets.list_all, ("dataset", "list")),
     Look("runs.get", lambda at: runs.get(at, "trained"), ("run", "show", "trained"), _but("epochs")),
     Look("runs.list_all", runs.list_all, ("run", "list")),
+    Look("runs.list_all", lambda at: runs.list_all(at, limit=1), ("run", "list", "--limit", 1)),
     Look("runs.epochs", lambda at: runs.epochs(at, "tra"), ("run", "show", "trained"), lambda told: told["epochs"]),
     Look("runs.events", lambda at: runs.events(at, "trained").events, ("run", "events", "trained")),
     Look("runs.events", lambda at: runs.events(at, "trained", runs.events(at, "trained").next), None),

@@ -89,9 +89,9 @@ def get(ws: Workspace, reference: str) -> Dataset:
 
 
 @served
-def list_all(ws: Workspace) -> list[Dataset]:
-    """All datasets, oldest first."""
-    return workspace.readable(ws, "dataset", open_dataset)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Dataset]:
+    """All datasets, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "dataset", open_dataset, limit)
 
 
 def pictures(

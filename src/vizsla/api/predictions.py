@@ -141,9 +141,9 @@ def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
 
 
 @served
-def list_all(ws: Workspace) -> list[Prediction]:
-    """All predictions, oldest first."""
-    return workspace.readable(ws, "prediction", open_prediction)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Prediction]:
+    """All predictions, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "prediction", open_prediction, limit)
 
 
 @served

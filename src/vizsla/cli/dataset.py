@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 from vizsla.api import datasets, jobs
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place, require_whole
-from vizsla.cli.options import Common, make, with_options
-from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit, make, with_options
+from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import Queued, attend
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import SPLITS, Split
@@ -68,10 +68,10 @@ add_notes(app, "dataset")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all datasets."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest datasets, the newest last."""
     with common.open() as ws:
-        found = datasets.list_all(ws)
+        found = datasets.list_all(ws, limit=limit)
         coming = sum(job.kind == "dataset" for job in jobs.live(ws))
     if common.json:
         print_json(found)
@@ -87,6 +87,7 @@ def list_(*, common: Common = Common()) -> None:
         ]
         columns = ("name", "id", "classes", *SPLITS, "pictures", "made")
         out.print(table(columns, rows, right=("classes", *SPLITS)))
+        say_more(len(found), limit)
         if coming:
             next_step(["vizsla", "jobs", "list"], f"{coming} more {'is' if coming == 1 else 'are'} in the making:")
 

@@ -23,6 +23,7 @@ from vizsla.cli.output import (
     print_json,
     printable,
     safe,
+    say_more,
     seconds,
     state,
     table,
@@ -55,8 +56,7 @@ def list_(
         return
     columns = ("job", "work", "state", "since", "on", "why")
     out.print(table(columns, [_row(job) for job in found], right=("since",)))
-    if len(found) >= limit:
-        out.print(f"[dim]The {limit:,} that matter most; there may be more, which --limit shows.[/]")
+    say_more(len(found), limit, which="that matter most")
     if keeper is None and any(job.state == "queued" for job in found):
         next_step(
             ["vizsla", "jobs", "keep"],

@@ -13,8 +13,8 @@ from vizsla import files
 from vizsla.api import notes, predictions
 from vizsla.cli.naming import add_notes, add_rename, safe_lines
 from vizsla.cli.opening import require_whole
-from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit, count
+from vizsla.cli.output import facts, next_step, out, percent, print_json, safe, say_more, table
 from vizsla.cli.queued import Queued, attend
 from vizsla.errors import InvalidInput
 from vizsla.models.predictions import Prediction, Row
@@ -63,10 +63,10 @@ add_notes(app, "prediction")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all predictions."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest predictions, the newest last."""
     with common.open() as ws:
-        found = predictions.list_all(ws)
+        found = predictions.list_all(ws, limit=limit)
     if common.json:
         print_json(found)
     elif not found:
@@ -80,6 +80,7 @@ def list_(*, common: Common = Common()) -> None:
         out.print(
             table(("name", "id", "of model", "pictures", "rejected", "made"), rows, right=("pictures", "rejected"))
         )
+        say_more(len(found), limit)
 
 
 @app.command

@@ -9,6 +9,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -132,11 +133,17 @@ class Server:
         """Ask that something be deleted; errors as those of `post`."""
         return self._ask("DELETE", parts)
 
-    def pages(self, *parts: str, **query: Any) -> Iterator[Any]:
-        """All items of a list, page by page."""
+    def newest(self, *parts: str, limit: int | None) -> list[Any]:
+        """All things of a list, or the newest `limit`, oldest first."""
+        if limit is None:
+            return list(self.pages(*parts, order="asc"))
+        return list(islice(self.pages(*parts, size=min(limit, PAGE)), limit))[::-1]
+
+    def pages(self, *parts: str, size: int = PAGE, **query: Any) -> Iterator[Any]:
+        """All items of a list, page by page of `size`."""
         after: str | None = None
         while True:
-            page = self.get(*parts, **query, limit=PAGE, after=after)
+            page = self.get(*parts, **query, limit=size, after=after)
             yield from page["items"]
             after = page["next"]
             if after is None:

@@ -194,6 +194,17 @@ def test_what_only_reads_is_asked_again_and_the_rest_is_not(fake: Fake) -> None:
         assert [method for method, _, _ in fake.asked[4:]] == ["GET", "DELETE"]
 
 
+def test_only_the_newest_are_asked_for(fake: Fake) -> None:
+    for names, following in (("edc", "more"), ("ba", None)):
+        fake.say(200, {"items": list(names), "next": following})
+    with vizsla.connect(fake.url) as server:
+        assert server.newest("datasets", limit=4) == ["b", "c", "d", "e"]
+    assert [path for _, path, _ in fake.asked] == [
+        "/api/v1/datasets?limit=4",
+        "/api/v1/datasets?limit=4&after=more",
+    ]
+
+
 def test_what_makes_something_has_a_key_of_its_own(fake: Fake) -> None:
     problem = {"kind": "conflict", "detail": "There is one.", "status": 409}
     with vizsla.connect(fake.url) as server:
