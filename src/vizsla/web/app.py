@@ -39,6 +39,7 @@ from vizsla.web.routes import (
     runs,
 )
 from vizsla.web.routes import uploads as upload_routes
+from vizsla.web.tails import Followed
 
 NOUNS = (datasets, runs, evaluations, models, predictions, jobs, queue, find, networks, machine, upload_routes, live)
 # A turn takes a moment; one that waits for a database that is busy, longer.
@@ -85,6 +86,7 @@ def create_app(
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
     app.state.live = Live(ws)
+    app.state.followed = Followed()
     app.state.keys = Keys()
     app.state.closing = closing
     ws.store.answers.give_up_all()  # nobody else answers on this workspace

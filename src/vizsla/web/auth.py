@@ -13,6 +13,8 @@ from vizsla.errors import Forbidden, NotSignedIn
 from vizsla.store.accounts import Credential, Role
 from vizsla.store.workspace import Workspace
 
+# What goes on for long, a socket or a log, ends so long after its session has ended or its token was revoked.
+ADMITTED_FOR_S = 5.0
 COOKIE = "vizsla_session"
 """of a browser without TLS; the port follows: a browser gives the cookies of a host to all its servers"""
 # A browser takes a cookie of this name over TLS only, and for this host only.
@@ -63,6 +65,12 @@ def identify(connection: HTTPConnection, ws: Workspace) -> Who:
             remedy="Sign in, or send a token that is in date: Authorization: Bearer TOKEN",
         )
     return Who(found.account.name, found.account.role, found.credential)
+
+
+def admit(connection: HTTPConnection, ws: Workspace) -> None:
+    """Raise `VizslaError` where who asks may not be told any more; looked at every `ADMITTED_FOR_S`."""
+    if accounts_exist(connection.app, ws):
+        identify(connection, ws)
 
 
 def by_method(connection: HTTPConnection) -> None:
