@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 
 from vizsla.api import accounts
 from vizsla.errors import Forbidden, NotSignedIn
-from vizsla.store.accounts import Credential, Role
+from vizsla.store.rows import Credential, Role
 from vizsla.store.workspace import Workspace
 
 # What goes on for long, a socket or a log, ends so long after its session has ended or its token was revoked.
@@ -87,7 +87,7 @@ def in_person(connection: HTTPConnection) -> None:
     """Let those through who have signed in. A token that was stolen cannot make another, nor an account."""
     credential = who(connection).credential
     if credential is not None and credential.kind != "session":
-        raise Forbidden("A token cannot do this.", remedy="Sign in with name and password.")
+        raise Forbidden("A token cannot do this.", remedy="Sign in with name and password, commands by --as NAME.")
 
 
 def require(connection: HTTPConnection, role: Role) -> None:
