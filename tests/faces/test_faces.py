@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -28,6 +29,7 @@ from vizsla.api import (
     predictions,
     runs,
     things,
+    uploads,
 )
 from vizsla.cli.main import app
 from vizsla.errors import Forbidden, InvalidInput, NotSignedIn
@@ -40,6 +42,8 @@ NOUNS = (
     "accounts", "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine",
     "notes", "sweeps", "things", "uploads",
 )  # fmt: skip
+SHA256 = hashlib.sha256(b"data").hexdigest()
+NO_UPLOAD = Path("upload:none")
 SETTINGS = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--batch-size", 16)
 
 Part = Callable[[Any], Any]
@@ -104,6 +108,9 @@ LOOKS = [
     Look("jobs.leave", jobs.leave, None),
     Look("machine.held", machine.held, ("devices",), lambda told: [
         {"device": without(held, {"runs", "other_processes"}), "runs": held["runs"]} for held in told]),
+    Look("uploads.get", lambda at: uploads.get(at, _upload(at, "begun")), None),
+    Look("uploads.list_all", uploads.list_all, None),
+    Look("uploads.pictures", lambda at: uploads.pictures(at, _upload(at, "begun")), None),
     Look("things.find", lambda at: things.find(at, "expo", "model"), None),
 ]  # fmt: skip
 
@@ -146,6 +153,14 @@ WHILE_FREE = [
     Change("runs.start", lambda at, face: runs.start(at, "shapes", TINY, name=face),
            lambda face: ("train", "shapes", *SETTINGS, "--name", face)),
     Change("runs.finish", lambda at, face: runs.finish(at, _job_of(at, "run", face)), None),
+    Change("uploads.create", lambda at, face: uploads.create(at, face, size=4, sha256=SHA256), None,
+           compared=_but("expires_at")),
+    Change("uploads.append", lambda at, face: uploads.append(at, _upload(at, face), 0, b"data"), None,
+           compared=_but("expires_at")),
+    Change("uploads.delete", lambda at, face: uploads.delete(at, _upload(at, face)), None),
+    Change("uploads.put_picture",
+           lambda at, face: uploads.put_picture(at, _upload(at, "begun"), f"disc/{face} ä.png", face.encode()), None,
+           compared=lambda told: told["upload"]),
 ]  # fmt: skip
 
 WHILE_BUSY = [
@@ -232,7 +247,10 @@ CHANGES_OF_PEOPLE = [
 ]  # fmt: skip
 
 # They submit and finish, and nothing else. The fixtures do so on the server.
-COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.resume", "runs.extend", "runs.clone"}
+COMPOSED = {
+    "evaluations.create", "models.export", "predictions.create", "runs.resume", "runs.extend", "runs.clone",
+    "uploads.send",
+}  # fmt: skip
 
 # They work on folders of the machine that runs them. Their commands refuse a server.
 ONLY_HERE = {
@@ -241,7 +259,7 @@ ONLY_HERE = {
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
     "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
     "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
-    "sweeps.submit",
+    "sweeps.submit", "uploads.sweep",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
@@ -264,6 +282,14 @@ class Refused(NamedTuple):
 
 
 REFUSALS = [
+    Refused("not-found", lambda at: uploads.get(at, "none"), None),
+    Refused("not-found", lambda at: uploads.delete(at, "none"), None),
+    Refused("not-found", lambda at: datasets.submit(at, "x", _spec(at).model_copy(update={"source": NO_UPLOAD})),
+            ("dataset", "create", "x", NO_UPLOAD)),
+    Refused("not-found", lambda at: predictions.submit(at, "exported", NO_UPLOAD),
+            ("prediction", "create", "exported", NO_UPLOAD)),
+    Refused("invalid-input", lambda at: uploads.send(at, Path(__file__)), None),
+    Refused("invalid-input", lambda at: uploads.create(at, "no size"), None),
     Refused("not-found", lambda at: datasets.get(at, "nowhere"), ("dataset", "show", "nowhere")),
     Refused("not-found", lambda at: datasets.get(at, ""), ("dataset", "show", "")),
     Refused("not-found", lambda at: datasets.get(at, "shapez"), ("dataset", "show", "shapez")),
@@ -364,6 +390,10 @@ def _job_of(at: Where, kind: str, name: str) -> Any:
 
 def _nowhere(at: Where) -> Path:
     return _spec(at).source / "nowhere"
+
+
+def _upload(at: Where, name: str) -> str:
+    return next(one.upload.id for one in uploads.list_all(at) if one.upload.name == name)
 
 
 def _token_for(at: Where, purpose: str) -> str:

@@ -175,6 +175,10 @@ class Server:
         """Ask that something be changed; errors as those of `post`."""
         return self._ask("PATCH", parts, json=body)
 
+    def send(self, method: str, *parts: str, data: bytes, headers: dict[str, str] | None = None) -> Any:
+        """Send bytes by a method; errors as those of `post`."""
+        return self._ask(method, parts, content=data, headers=headers or {})
+
     def delete(self, *parts: str) -> Any:
         """Ask that something be deleted; errors as those of `post`."""
         return self._ask("DELETE", parts)

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
 from vizsla.api import keeper, uploads
+from vizsla.datasets.upload import MAX_BYTES
 from vizsla.jobs.pool import Pool
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, metrics, problems
@@ -53,7 +54,7 @@ def create_app(
     *,
     allowed: Sequence[Path] = (),
     proxied: bool = False,
-    max_upload_bytes: int = uploads.MAX_BYTES,
+    max_upload_bytes: int = MAX_BYTES,
     closing: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
