@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +16,14 @@ from vizsla.cli.opening import place, require_whole
 from vizsla.cli.options import SHOWN, Common, Limit, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import Queued, attend
+from vizsla.cli.sending import Uploading, require_server, sent
+from vizsla.client.server import Server
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import SPLITS, Split
-from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.spec import UPLOADABLE, DatasetSpec
 from vizsla.datasets.stats import Copies, Statistics
 from vizsla.images.preprocess import parse_size
+from vizsla.store.workspace import Workspace
 
 app = App(name="dataset", help="Build, list, show and delete datasets.")
 
@@ -37,6 +42,7 @@ def create(
     size: Annotated[
         str, Parameter(help="Size of the stored pictures in px: 224, or 320x240 (width x height).")
     ] = "256",
+    upload: Uploading = False,
     queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
@@ -46,13 +52,17 @@ def create(
 
     Args:
         name: Name of the dataset.
-        path: The folder of pictures, a zip or tar archive of it, or a text list.
+        path: The folder of pictures, a zip or tar archive of it, a text list, or upload:ID.
     """
     width, height = parse_size(size)
-    require_whole(common, path, options["val_folder"], options["test_folder"])
+    if upload:
+        require_server(common)
+    else:
+        require_whole(common, path, options["val_folder"], options["test_folder"])
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
-    with common.open() as ws:
-        submit = partial(datasets.submit, ws, name, spec, job=queued.spec())
+    job = queued.spec()
+    with common.open() as ws, _sent(ws, spec, common) if upload else nullcontext(spec) as found:
+        submit = partial(datasets.submit, ws, name, found, job=job)
         dataset = attend(ws, submit, datasets.finish, queued, common)
     if dataset is None:
         return
@@ -61,6 +71,14 @@ def create(
         return
     show_dataset(dataset)
     next_step(["vizsla", "train", name], "Train a network on it:")
+
+
+@contextmanager
+def _sent(ws: Workspace | Server, spec: DatasetSpec, common: Common) -> Iterator[DatasetSpec]:
+    """A spec whose folders of this machine were sent to the server."""
+    named = {field: path for field in UPLOADABLE if (path := getattr(spec, field)) is not None}
+    with sent(ws, common, *named.values()) as sources:
+        yield spec.model_copy(update=dict(zip(named, sources, strict=True)))
 
 
 add_rename(app, "dataset")

@@ -15,7 +15,7 @@ import pytest
 import vizsla
 from vizsla import errors
 from vizsla.api import datasets, jobs, runs, things
-from vizsla.client.server import OF_WORKSPACES, Away, base_of
+from vizsla.client.server import OF_WORKSPACES, Away, Person, base_of
 from vizsla.errors import Conflict, InvalidInput, NotFound, NotSignedIn, Unavailable, VizslaError
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
@@ -107,6 +107,16 @@ def test_a_token_never_leaves_the_machine_without_encryption(url: str) -> None:
     with pytest.raises(InvalidInput, match="not sent without encryption"):
         vizsla.connect(url, "token")
     vizsla.connect(url).close()
+
+
+def test_a_password_neither_leaves_without_encryption_nor_is_shown() -> None:
+    with pytest.raises(InvalidInput, match="A password is not sent without encryption") as refused:
+        vizsla.connect("http://example.org", account="ada", password="sesame")
+    assert "sesame" not in str(refused.value)
+    for given in ({"account": "ada"}, {"password": "sesame"}, {"token": "x", "account": "ada", "password": "sesame"}):
+        with pytest.raises(InvalidInput, match="by a token, or by an account"):
+            vizsla.connect("https://example.org", **given)
+    assert "sesame" not in repr(Person("ada", "sesame"))
 
 
 @pytest.mark.parametrize("token", ["", " x", "x\r\nHost: evil", "ü"])
