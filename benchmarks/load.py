@@ -10,10 +10,11 @@ socket open on which it watches the twenty runs and the jobs, and once a second 
 runs (the newest, those further back, by name, by state), for the curves of a run, and for what was added to them; and
 for a route that does nothing, which is the limit of this server, client and machine.
 
-Measured with nothing else at work, and while a job of the same server trains on all cores. Reported: for each kind of
-request how many, the time at which 50, 95 and 99 % were answered, and the ratio to the empty route; of the sockets how
-many events came, which were missed or came twice, and how old they were; the speed of the training with and without
-the clients; the processor time of the server.
+Measured cold, from the first request to a server that was just started and has read nothing (the files may be in the
+memory of the system); then with nothing else at work; then while a job of the same server trains on all cores.
+Reported: for each kind of request how many, the time at which 50, 95, 99 and 100 % were answered, and the ratio to the
+empty route; of the sockets how many events came, which were missed or came twice, and how old they were; the speed of
+the training with and without the clients; the processor time of the server.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import common
 import psutil
@@ -60,6 +61,8 @@ LONG = TrainingSpec(
 EVERY_S = 1.0
 SETTLE_S = 5.0
 KINDS = ("empty", "list", "history", "added")
+SHARES = (50, 95, 99, 100)
+PHASES = ("cold", "alone", "while_training")
 
 
 def arguments() -> argparse.Namespace:
@@ -71,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--beside", default="", help="what else the machine does meanwhile, for the result")
     parser.add_argument("--out", type=Path, help="default: results/load-MACHINE.json")
     return parser.parse_args()
 
@@ -230,13 +234,14 @@ class Client:
                     self.steps[json.loads(text)["id"]].append(int(step))
 
 
-def clients(port: int, watched: list[str], num: int, seconds: float, out: Path) -> None:
-    """All clients, in a process of their own; writes what they have seen."""
+def clients(port: int, watched: list[str], num: int, begin_and_end_s: tuple[float, float], out: Path) -> None:
+    """All clients, in a process of their own, until the end; writes what they have seen from the beginning on."""
+    begin_s, end_s = begin_and_end_s
 
     async def all_of_them() -> list[Client]:
         now = time.monotonic()
         made = [Client(port, watched, seed) for seed in range(num)]
-        await asyncio.gather(*(one.run(now + SETTLE_S + seconds, now + SETTLE_S) for one in made))
+        await asyncio.gather(*(one.run(now + end_s, now + begin_s) for one in made))
         return made
 
     made = uvloop.run(all_of_them())
@@ -260,16 +265,43 @@ def percentile(values: list[float], share: float) -> float:
 
 def times(took: list[float]) -> dict[str, float]:
     """In milliseconds."""
-    return {f"p{share}_ms": round(1000 * percentile(took, share / 100), 2) for share in (50, 95, 99)}
+    return {f"p{share}_ms": round(1000 * percentile(took, share / 100), 2) for share in SHARES}
 
 
-def measure(port: int, server: psutil.Process, watched: list[str], options: argparse.Namespace) -> dict[str, Any]:
+class Serving(NamedTuple):
+    """A server on the workspace."""
+
+    port: int
+    process: psutil.Process
+
+
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[Serving]:
+    """A server that has just been started."""
+    command = [sys.executable, "-m", "vizsla", "serve", "--port", "0", "--workspace", str(root)]
+    # Not what torch or the benchmark may have set for this process.
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "500"})
+    try:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        found = re.search(r":(\d+)/api", said)
+        assert found is not None, said
+        yield Serving(int(found[1]), psutil.Process(server.pid))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure(
+    serving: Serving, watched: list[str], options: argparse.Namespace, settle_s: float = SETTLE_S
+) -> dict[str, Any]:
     """The clients for some time."""
+    port, server = serving
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "seen.json"
         before = server.cpu_times()
         process = multiprocessing.get_context("spawn").Process(
-            target=clients, args=(port, watched, options.clients, options.seconds, out)
+            target=clients, args=(port, watched, options.clients, (settle_s, settle_s + options.seconds), out)
         )
         process.start()
         process.join()
@@ -285,25 +317,9 @@ def measure(port: int, server: psutil.Process, watched: list[str], options: argp
     }
     print({kind: found[kind]["p95_ms"] for kind in KINDS}, found["socket"], flush=True)
     used = after.user + after.system - before.user - before.system
-    found["server_cores"] = round(used / (options.seconds + SETTLE_S), 3)
+    found["server_cores"] = round(used / (options.seconds + settle_s), 3)
     found["server_memory_mb"] = round(server.memory_info().rss / 1e6)
     return found
-
-
-def cold(port: int, watched: list[str]) -> dict[str, float]:
-    """The first question for the curves of each run."""
-
-    async def ask() -> list[float]:
-        http = Http(port)
-        await http.open()
-        took = []
-        for run in watched:
-            began = time.perf_counter()
-            await http.get(f"/api/v1/runs/{run}/history?points=500")
-            took.append(time.perf_counter() - began)
-        return took
-
-    return times(asyncio.run(ask()))
 
 
 def speed(folder: Path, since: float) -> float | None:
@@ -322,21 +338,33 @@ def train(ws: Workspace) -> Path:
     return log.parent
 
 
-def rounds(ws: Workspace, port: int, server: psutil.Process, watched: list[str], options: argparse.Namespace) -> Any:
-    """Without a training, then with one."""
-    found: dict[str, Any] = {"cold_history": cold(port, watched), "alone": [], "while_training": []}
-    for _ in range(options.rounds):
-        found["alone"].append(measure(port, server, watched, options))
-    folder = train(ws)
-    time.sleep(10)
-    began = time.time()
-    time.sleep(20)
-    unwatched = speed(folder, began)
-    for _ in range(options.rounds):
-        began = time.time()
-        found["while_training"].append(measure(port, server, watched, options))
-        found["while_training"][-1]["training_pictures_per_s"] = watched_speed = speed(folder, began)
-        found["while_training"][-1]["training_to_unwatched"] = common.ratio(watched_speed, unwatched)
+def rounds(ws: Workspace, watched: list[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Each server cold; the last one then with and without a training."""
+    found: dict[str, Any] = {phase: [] for phase in PHASES}
+    for _ in range(options.rounds - 1):
+        with served(ws.root) as serving:
+            found["cold"].append(measure(serving, watched, options, settle_s=0.0))
+    with served(ws.root) as serving:
+        found["cold"].append(measure(serving, watched, options, settle_s=0.0))
+        for _ in range(options.rounds):
+            found["alone"].append(measure(serving, watched, options))
+        try:
+            folder = train(ws)
+            time.sleep(10)
+            began = time.time()
+            time.sleep(20)
+            unwatched = speed(folder, began)
+            for _ in range(options.rounds):
+                began = time.time()
+                one = measure(serving, watched, options)
+                one["training_pictures_per_s"] = watched_speed = speed(folder, began)
+                one["training_to_unwatched"] = common.ratio(watched_speed, unwatched)
+                found["while_training"].append(one)
+        finally:
+            for job in ws.store.jobs.live():
+                runs.stop(ws, job.thing)
+            while ws.store.jobs.live():
+                time.sleep(0.5)
     return found
 
 
@@ -348,37 +376,25 @@ def main() -> None:
         with vizsla.open(root) as ws:
             watched = fill(ws, options.data.absolute(), options)
             print(f"{options.runs:,} runs are there.", flush=True)
-            command = [sys.executable, "-m", "vizsla", "serve", "--port", "0", "--workspace", str(root)]
-            # Not what torch or the benchmark may have set for this process.
-            server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "500"})
-            assert server.stderr is not None
-            said = server.stderr.readline()
-            port = int(re.search(r":(\d+)/api", said)[1])  # type: ignore[index]
             stop = multiprocessing.Event()
             per_epoch = runs.get(ws, "first").run.steps_per_epoch
             folders = [ws.folder("run", id) for id in watched]
             worker = multiprocessing.Process(target=go_on, args=(folders, options.steps + 1, per_epoch, stop))
             worker.start()
             try:
-                found = rounds(ws, port, psutil.Process(server.pid), watched, options)
+                found = rounds(ws, watched, options)
             finally:
                 stop.set()
                 worker.join()
-                for job in ws.store.jobs.live():
-                    runs.stop(ws, job.thing)
-                while ws.store.jobs.live():
-                    time.sleep(0.5)
-                server.terminate()
-                server.wait()
-    settings = {name: getattr(options, name) for name in ("runs", "watched", "steps", "clients", "seconds")}
+    settings = {name: getattr(options, name) for name in ("runs", "watched", "steps", "clients", "seconds", "beside")}
     result = {"benchmark": "load", "machine": machine, **settings, **found}
     rows = [
-        [phase, number, kind, one[kind]["requests"], one[kind]["p50_ms"], one[kind]["p95_ms"], one[kind]["p99_ms"]]
-        for phase in ("alone", "while_training")
+        [phase, number, kind, one[kind]["requests"], *(one[kind][f"p{share}_ms"] for share in SHARES)]
+        for phase in PHASES
         for number, one in enumerate(found[phase], 1)
         for kind in KINDS
     ]
-    print(common.table(["phase", "round", "request", "number", "p50 ms", "p95 ms", "p99 ms"], rows))
+    print(common.table(["phase", "round", "request", "number", *(f"p{share} ms" for share in SHARES)], rows))
     common.save(result, options.out, "load")
 
 

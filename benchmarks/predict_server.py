@@ -31,6 +31,10 @@ from vizsla.store.workspace import Workspace
 
 NET = "tf_efficientnet_lite0"
 SIZE = 224
+# Without what is tried and compiled before the first step, which takes minutes on a processor.
+LONG = vizsla.TrainingSpec(
+    net=NET, tune="full", epochs=1000, batch_size=32, precision="fp32", compile="off", device="cpu"
+)
 
 
 def main() -> None:
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--num", type=int, default=200, help="requests in each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--beside", default="", help="what else the machine does meanwhile, for the result")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends too
@@ -49,9 +54,8 @@ def main() -> None:
         runs.start(ws, "some", vizsla.TrainingSpec(net=NET, tune="head", epochs=1), name="first")
         models.export(ws, "first", name="served")
         pictures = [path.read_bytes() for path in sorted((Path(folder) / "pictures").rglob("*")) if path.is_file()]
-        result = {"machine": facts, "net": NET, "size": SIZE, "requests": args.num} | _measure(
-            ws, pictures, args.num, args.rounds
-        )
+        result = {"machine": facts, "net": NET, "size": SIZE, "requests": args.num, "beside": args.beside}
+        result |= _measure(ws, pictures, args.num, args.rounds)
     print(common.table(("round", "what", "p50 ms", "p95 ms", "p50 by limit"), _rows(result)))
     common.save(result, args.out, "predict_server")
 
@@ -79,7 +83,7 @@ def _measure(ws: Workspace, pictures: Sequence[bytes], num: int, rounds: int) ->
             measured: dict[str, Any] = {"quiet": [], "while training": []}
             for _ in range(rounds):  # in turn, since the load of others changes
                 measured["quiet"].append(_round(by_rest, in_process, pictures, num))
-                job = runs.submit(ws, "some", vizsla.TrainingSpec(net=NET, tune="full", epochs=1000, batch_size=32))
+                job = runs.submit(ws, "some", LONG)
                 while not (ws.folder("run", job.thing) / "events.jsonl").exists() or not _trains(ws, job.thing):
                     time.sleep(0.2)
                 measured["while training"].append(_round(by_rest, in_process, pictures, num))
@@ -88,6 +92,8 @@ def _measure(ws: Workspace, pictures: Sequence[bytes], num: int, rounds: int) ->
                     time.sleep(0.2)
             return measured
     finally:
+        for job in ws.store.jobs.live():  # also where something went wrong: work outlives its server
+            jobs.stop(ws, job.id, at_once=True)
         server.terminate()
         server.wait()
 

@@ -48,21 +48,24 @@ def open(path: str | Path, *, database: str | None = None) -> Workspace:
     return open_workspace(Path(path), database)
 
 
-def connect(url: str, token: str | None = None) -> Server:
+def connect(url: str, token: str | None = None, *, account: str | None = None, password: str | None = None) -> Server:
     """A workspace that `vizsla serve` has at `url`: to be given to the verbs in place of one that is opened here.
 
-    Nothing is asked yet. Paths that are given to verbs are paths on the server.
+    With a token nothing is asked yet. Paths that are given to verbs are paths on the server, but for `uploads.send`.
 
     Args:
         url: such as https://vizsla.example.org, or http://127.0.0.1:5000.
         token: what proves to the server who asks.
+        account: in place of a token, for what a token may not do, such as changing accounts: who signs in.
+        password: of that account.
 
     Raises:
-        InvalidInput: this is no such address, or the token would be sent without encryption to another machine.
+        InvalidInput: this is no such address, or a secret would be sent without encryption to another machine.
+        NotSignedIn: account and password do not belong together.
     """
     from vizsla.client.server import Server
 
-    return Server(url, token)
+    return Server(url, token, account=account, password=password)
 
 
 def __getattr__(name: str) -> Any:

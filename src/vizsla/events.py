@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from vizsla import files
 from vizsla.errors import InvalidInput
 
 Event = dict[str, Any]
+Skip = Callable[[bytes], bool]
 
 # The kinds that end a piece of work. A log without one of them, and without a living process, was lost.
 FINAL = ("done", "stopped", "failed")
@@ -167,9 +168,9 @@ def surviving(lines: Iterable[Event]) -> list[Event]:
     return list(_surviving_backwards(reversed(list(lines))))[::-1]
 
 
-def surviving_backwards(path: Path) -> Iterator[Event]:
-    """As `surviving`, of a log from its last event to its first."""
-    return _surviving_backwards(backwards(path))
+def surviving_backwards(path: Path, skip: Skip | None = None) -> Iterator[Event]:
+    """As `surviving`, of a log from its last event to its first; see `backwards`."""
+    return _surviving_backwards(backwards(path, skip=skip))
 
 
 def _surviving_backwards(lines: Iterable[Event]) -> Iterator[Event]:
@@ -186,8 +187,17 @@ def last(path: Path) -> Event | None:
     return next(backwards(path), None)
 
 
-def backwards(path: Path, chunk_bytes: int = 65536) -> Iterator[Event]:
-    """The whole events from the last to the first, read piece by piece so that the end of a long log costs nothing."""
+def is_step(line: bytes) -> bool:
+    """Whether a line is known for a step as `EventLog` writes it, without being parsed. Nearly all of a log are."""
+    return line.startswith(b'{"event": "step"')
+
+
+def backwards(path: Path, chunk_bytes: int = 65536, *, skip: Skip | None = None) -> Iterator[Event]:
+    """The whole events from the last to the first, read piece by piece so that the end of a long log costs nothing.
+
+    Args:
+        skip: asked of each line when it is its turn, whether it is left out without being read.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -204,6 +214,6 @@ def backwards(path: Path, chunk_bytes: int = 65536) -> Iterator[Event]:
             lines = (data + (rest or b"")).split(b"\n")
             rest = lines[0]
             for line in reversed(lines[1:] if start else lines):
-                if line.strip():
+                if line.strip() and not (skip and skip(line)):
                     yield _parsed(line, path)
             end = start

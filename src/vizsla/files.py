@@ -215,11 +215,13 @@ def _flock(file: IO[str], patience_s: float) -> bool:
 def lock_holder(folder: Path) -> int | None:
     """The process id that holds the lock of `folder`, or None when nobody does."""
     try:
-        with (folder / LOCK).open(encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or 0)
+        descriptor = os.open(f"{folder}/{LOCK}", os.O_RDONLY)  # lists ask it of each of hundreds of folders
     except FileNotFoundError:
-        pass
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(descriptor, 64).strip() or 0)
+    finally:
+        os.close(descriptor)
     return None

@@ -13,11 +13,12 @@ from tests.faces.faces import Faces
 from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import datasets, evaluations, jobs, models, predictions, runs
+from vizsla.api import accounts, datasets, evaluations, jobs, models, predictions, runs, uploads
 from vizsla.events import Event
 from vizsla.jobs import launch
 from vizsla.training.run import RunStatus
 
+PASSWORD, OTHER_PASSWORD = "correct horse battery", "another horse battery"
 TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=16)
 LONG = TINY.model_copy(update={"epochs": 5000})
 
@@ -39,6 +40,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
                 models.export(server, "trained", name="exported")
                 evaluations.create(server, "exported", name="measured too")
                 predictions.create(server, "exported", spec.source, name="seen")
+                begun = uploads.create(ws, "begun", kind="folder").upload.id
+                uploads.put_picture(ws, begun, "disc/a.png", b"no picture")
                 yield Faces(ws, server)
                 for job in reversed(jobs.live(ws)):  # what waits for a run before the run
                     jobs.stop(ws, job.id, at_once=True)
@@ -46,6 +49,26 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
             assert started.stop() == 0
             for keeper in launch._left:  # they found that there is one
                 keeper.wait()
+
+
+@pytest.fixture(scope="package")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
+    """A workspace with accounts, whose server has the admin `ada` signed in, and writes down no secret."""
+    folder = tmp_path_factory.mktemp("people")
+    with vizsla.open(folder / "workspace") as ws:
+        accounts.create(ws, "ada", PASSWORD)
+        accounts.create(ws, "vic", PASSWORD, role="viewer")
+        started = Server(ws.root, "--log-format", "json")
+        try:
+            with vizsla.connect(started.url, account="ada", password=PASSWORD) as server:
+                yield Faces(ws, server, ("ada", PASSWORD))
+            told = [str(action) for action in accounts.actions(ws, limit=1000)]
+        finally:
+            assert started.stop() == 0
+        assert any("DELETE /session" in one for one in told), "who has signed in signs out"
+        for secret in (PASSWORD, OTHER_PASSWORD, "vizsla_", "argon2"):
+            assert secret not in started.said.replace("vizsla_session", "")
+            assert not any(secret in one for one in told)
 
 
 class Steered(NamedTuple):

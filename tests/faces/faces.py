@@ -45,22 +45,32 @@ class Faces:
 
     ws: Workspace
     server: Server
+    person: tuple[str, str] | None = None
+    """who signs in to the server, and with which password"""
 
     def python(self, number: int) -> Where:
         """What the verbs are given: the folder, or the server."""
         return self.server if number else self.ws
 
-    def command(self, number: int, *args: object) -> Answer:
-        """A command on the folder, or on the server and, by the environment, on a folder that it must not touch."""
+    def command(self, number: int, *args: object, given: str = "") -> Answer:
+        """A command on the folder, or on the server and, by the environment, on a folder that it must not touch.
+
+        Args:
+            given: what it reads from its standard input, behind the password of who signs in.
+        """
         if number:
             folder = self.ws.root.parent / "untouched"
-            answer = _command([*args, "--json", "--server", self.server.url], folder)
+            words = [*args, "--json", "--server", self.server.url]
+            if self.person is not None:
+                words += ["--as", self.person[0], *(["--password-stdin"] if "--password-stdin" not in args else [])]
+                given = f"{self.person[1]}\n{given}"
+            answer = _command(words, folder, given)
             assert not folder.exists()
             return answer
-        return _command([*args, "--json"], self.ws.root)
+        return _command([*args, "--json"], self.ws.root, given)
 
 
-def _command(args: list[object], folder: Path) -> Answer:
+def _command(args: list[object], folder: Path, given: str) -> Answer:
     """Run `vizsla ARGS` in this process, which is much faster than in one of its own."""
     out = io.StringIO()
     terminate, interrupt = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
@@ -71,6 +81,7 @@ def _command(args: list[object], folder: Path) -> Answer:
             contextlib.redirect_stderr(io.StringIO()) as err,
         ):
             patch.setattr(sys, "argv", ["vizsla", *map(str, args)])
+            patch.setattr(sys, "stdin", io.StringIO(given))
             patch.setenv("VIZSLA_WORKSPACE", str(folder))
             patch.setenv("COLUMNS", "120")
             with pytest.raises(SystemExit) as ended:

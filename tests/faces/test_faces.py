@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import re
@@ -12,22 +13,38 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tests.faces.conftest import LONG, TINY, Steered
+from tests.faces.conftest import LONG, OTHER_PASSWORD, PASSWORD, TINY, Steered
 from tests.faces.faces import MEASURED, Faces, Where, alike, plain, refusal, without
 
 import vizsla
-from vizsla.api import datasets, evaluations, history, jobs, logs, machine, models, notes, predictions, runs, things
+from vizsla.api import (
+    accounts,
+    datasets,
+    evaluations,
+    history,
+    jobs,
+    logs,
+    machine,
+    models,
+    notes,
+    predictions,
+    runs,
+    things,
+    uploads,
+)
 from vizsla.cli.main import app
-from vizsla.errors import InvalidInput
+from vizsla.errors import Forbidden, InvalidInput, NotSignedIn
 from vizsla.events import ignore_event
 from vizsla.jobs.spec import JobSpec
 
 pytestmark = pytest.mark.slow
 
 NOUNS = (
-    "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine", "notes",
-    "sweeps", "things", "trials",
+    "accounts", "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine",
+    "notes", "sweeps", "things", "trials", "uploads",
 )  # fmt: skip
+SHA256 = hashlib.sha256(b"data").hexdigest()
+NO_UPLOAD = Path("upload:none")
 SETTINGS = ("--net", "lenet", "--tune", "scratch", "--epochs", 1, "--batch-size", 16)
 
 Part = Callable[[Any], Any]
@@ -57,6 +74,7 @@ LOOKS = [
     Look("datasets.list_all", datasets.list_all, ("dataset", "list")),
     Look("runs.get", lambda at: runs.get(at, "trained"), ("run", "show", "trained"), _but("epochs")),
     Look("runs.list_all", runs.list_all, ("run", "list")),
+    Look("runs.list_all", lambda at: runs.list_all(at, limit=1), ("run", "list", "--limit", 1)),
     Look("runs.epochs", lambda at: runs.epochs(at, "tra"), ("run", "show", "trained"), lambda told: told["epochs"]),
     Look("runs.events", lambda at: runs.events(at, "trained").events, ("run", "events", "trained")),
     Look("runs.events", lambda at: runs.events(at, "trained", runs.events(at, "trained").next), None),
@@ -92,6 +110,9 @@ LOOKS = [
     Look("jobs.leave", jobs.leave, None),
     Look("machine.held", machine.held, ("devices",), lambda told: [
         {"device": without(held, {"runs", "other_processes"}), "runs": held["runs"]} for held in told]),
+    Look("uploads.get", lambda at: uploads.get(at, _upload(at, "begun")), None),
+    Look("uploads.list_all", uploads.list_all, None),
+    Look("uploads.pictures", lambda at: uploads.pictures(at, _upload(at, "begun")), None),
     Look("things.find", lambda at: things.find(at, "expo", "model"), None),
 ]  # fmt: skip
 
@@ -108,6 +129,8 @@ class Change(NamedTuple):
     """the job that is stopped afterwards"""
     compared: Part = _all
     """what of both is to be the same"""
+    given: str = ""
+    """what the command reads"""
 
 
 def _deleted(entry: Any) -> Any:
@@ -132,6 +155,14 @@ WHILE_FREE = [
     Change("runs.start", lambda at, face: runs.start(at, "shapes", TINY, name=face),
            lambda face: ("train", "shapes", *SETTINGS, "--name", face)),
     Change("runs.finish", lambda at, face: runs.finish(at, _job_of(at, "run", face)), None),
+    Change("uploads.create", lambda at, face: uploads.create(at, face, size=4, sha256=SHA256), None,
+           compared=_but("expires_at")),
+    Change("uploads.append", lambda at, face: uploads.append(at, _upload(at, face), 0, b"data"), None,
+           compared=_but("expires_at")),
+    Change("uploads.delete", lambda at, face: uploads.delete(at, _upload(at, face)), None),
+    Change("uploads.put_picture",
+           lambda at, face: uploads.put_picture(at, _upload(at, "begun"), f"disc/{face} ä.png", face.encode()), None,
+           compared=lambda told: told["upload"]),
 ]  # fmt: skip
 
 WHILE_BUSY = [
@@ -192,25 +223,56 @@ WHILE_BUSY = [
            _deleted),
 ]  # fmt: skip
 
+PEOPLE = [
+    Look("accounts.list_all", accounts.list_all, ("account", "list")),
+    Look("accounts.get", lambda at: accounts.get(at, "vic"), None),
+    Look("accounts.tokens", lambda at: accounts.tokens(at, "ada"), ("account", "tokens", "ada"),
+         lambda told: [{**one, "kind": "token"} for one in told]),
+    # Those before, since the commands sign in.
+    Look("accounts.actions", lambda at: accounts.actions(at, before=4), ("account", "audit", "--limit", 1000),
+         lambda told: told[-3:]),
+]  # fmt: skip
+
+CHANGES_OF_PEOPLE = [
+    Change("accounts.note", lambda at, face: accounts.note(at, "tests", "a face"), None),
+    Change("accounts.create", lambda at, face: accounts.create(at, face, PASSWORD, role="viewer"),
+           lambda face: ("account", "create", face, "--role", "viewer", "--password-stdin"), given=PASSWORD),
+    Change("accounts.change", lambda at, face: accounts.change(at, face, role="member"),
+           lambda face: ("account", "role", face, "member")),
+    Change("accounts.change", lambda at, face: accounts.change(at, face, password=OTHER_PASSWORD),
+           lambda face: ("account", "password", face, "--password-stdin"), given=OTHER_PASSWORD),
+    Change("accounts.change", lambda at, face: accounts.change(at, face, disabled=True),
+           lambda face: ("account", "disable", face)),
+    Change("accounts.change", lambda at, face: accounts.change(at, face, disabled=False),
+           lambda face: ("account", "enable", face)),
+    Change("accounts.create_token", lambda at, face: accounts.create_token(at, "ada", face, days=3),
+           lambda face: ("account", "token", "ada", "--for", face, "--days", 3),
+           lambda told: {**_but("kind")(told[1]), "secret": told[0]},
+           compared=lambda told: {name: told[name] for name in ("id", "name", "used_at")}),
+    Change("accounts.revoke", lambda at, face: accounts.revoke(at, "ada", _token_for(at, face)),
+           lambda face: ("account", "revoke", "ada", f"TOKEN FOR {face}"), lambda _: {"revoked": "0123456789"}),
+    Change("accounts.delete", accounts.delete, lambda face: ("account", "delete", face)),
+]  # fmt: skip
+
 # They submit and finish, and nothing else. The fixtures do so on the server.
-COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.resume", "runs.extend", "runs.clone"}
+COMPOSED = {
+    "evaluations.create", "models.export", "predictions.create", "runs.resume", "runs.extend", "runs.clone",
+    "uploads.send",
+}  # fmt: skip
 
 # They work on folders of the machine that runs them. Their commands refuse a server.
 ONLY_HERE = {
+    "accounts.bearer", "accounts.check_password", "accounts.note_of", "accounts.sign_in",
     "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
     "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all",
     "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit",
-    "trials.find_rate", "trials.preview",
+    "trials.find_rate", "trials.preview", "uploads.sweep",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),
     ("run", "preview", "shapes", "--out", "x"), ("run", "find-rate", "shapes"), ("network", "show", "my.py"),
     ("network", "draw", "my.py"), ("prediction", "export", "seen"),
-    ("account", "create", "ada"), ("account", "list"), ("account", "role", "ada", "viewer"),
-    ("account", "password", "ada"), ("account", "disable", "ada"), ("account", "enable", "ada"),
-    ("account", "delete", "ada"), ("account", "token", "ada"), ("account", "tokens", "ada"),
-    ("account", "revoke", "ada", "x"), ("account", "audit"),
     ("model", "pack", "exported", "--out", "x.zip"), ("model", "import", "x.zip"),
     ("run", "sweep", "shapes", "--batch-sizes", "8,16"),
 ]  # fmt: skip
@@ -228,6 +290,14 @@ class Refused(NamedTuple):
 
 
 REFUSALS = [
+    Refused("not-found", lambda at: uploads.get(at, "none"), None),
+    Refused("not-found", lambda at: uploads.delete(at, "none"), None),
+    Refused("not-found", lambda at: datasets.submit(at, "x", _spec(at).model_copy(update={"source": NO_UPLOAD})),
+            ("dataset", "create", "x", NO_UPLOAD)),
+    Refused("not-found", lambda at: predictions.submit(at, "exported", NO_UPLOAD),
+            ("prediction", "create", "exported", NO_UPLOAD)),
+    Refused("invalid-input", lambda at: uploads.send(at, Path(__file__)), None),
+    Refused("invalid-input", lambda at: uploads.create(at, "no size"), None),
     Refused("not-found", lambda at: datasets.get(at, "nowhere"), ("dataset", "show", "nowhere")),
     Refused("not-found", lambda at: datasets.get(at, ""), ("dataset", "show", "")),
     Refused("not-found", lambda at: datasets.get(at, "shapez"), ("dataset", "show", "shapez")),
@@ -294,6 +364,20 @@ REFUSALS = [
     Refused("conflict", lambda at: jobs.stop(at, "trained"), ("jobs", "stop", "trained")),
 ]  # fmt: skip
 
+REFUSALS_OF_PEOPLE = [
+    Refused("not-found", lambda at: accounts.get(at, "nobody"), None),
+    Refused("not-found", lambda at: accounts.change(at, "nobody", role="viewer"),
+            ("account", "role", "nobody", "viewer")),
+    Refused("not-found", lambda at: accounts.tokens(at, "nobody"), ("account", "tokens", "nobody")),
+    Refused("not-found", lambda at: accounts.revoke(at, "ada", "none"), ("account", "revoke", "ada", "none")),
+    Refused("conflict", lambda at: accounts.create(at, "ada", PASSWORD),
+            ("account", "create", "ada", "--password-stdin")),
+    Refused("conflict", lambda at: accounts.delete(at, "ada"), ("account", "delete", "ada")),
+    Refused("conflict", lambda at: accounts.change(at, "ada", role="viewer"), ("account", "role", "ada", "viewer")),
+    Refused("invalid-input", lambda at: accounts.create(at, "A b", PASSWORD), ("account", "create", "A b")),
+    Refused("invalid-input", lambda at: accounts.change(at, "vic", password="short"), None),
+]  # fmt: skip
+
 REFUSALS_WHILE_BUSY = [
     Refused("conflict", lambda at: runs.rename(at, "trained", "halted"), ("run", "rename", "trained", "halted")),
     Refused("conflict", lambda at: runs.get(at, "waiting"), ("run", "show", "waiting")),
@@ -319,13 +403,72 @@ def _nowhere(at: Where) -> Path:
     return _spec(at).source / "nowhere"
 
 
+def _upload(at: Where, name: str) -> str:
+    return next(one.upload.id for one in uploads.list_all(at) if one.upload.name == name)
+
+
+def _token_for(at: Where, purpose: str) -> str:
+    return next(token.id for token in accounts.tokens(at, "ada") if token.name == purpose)
+
+
 def _words(faces: Faces, command: tuple[object, ...]) -> list[object]:
-    pictures = str(_spec(faces.ws).source)
-    return [word.replace("PICTURES", pictures) if isinstance(word, str) else word for word in command]
+    return [_word(faces, word) if isinstance(word, str) else word for word in command]
+
+
+def _word(faces: Faces, word: str) -> str:
+    if word.startswith("TOKEN FOR "):
+        return _token_for(faces.ws, word.removeprefix("TOKEN FOR "))
+    return word.replace("PICTURES", str(_spec(faces.ws).source)) if "PICTURES" in word else word
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.verb)
 def test_what_is_looked_at_is_the_same(faces: Faces, look: Look) -> None:
+    _look(faces, look)
+
+
+@pytest.mark.parametrize("look", PEOPLE, ids=lambda look: look.verb)
+def test_people_are_the_same(people: Faces, look: Look) -> None:
+    _look(people, look)
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_PEOPLE, ids=lambda change: change.verb)
+def test_people_are_changed_alike(people: Faces, change: Change) -> None:
+    _make_four(people, change)
+
+
+@pytest.mark.parametrize("refused", REFUSALS_OF_PEOPLE, ids=lambda refused: refused.kind)
+def test_changes_of_people_are_refused_alike(people: Faces, refused: Refused) -> None:
+    _refuse(people, refused)
+
+
+def test_accounts_are_changed_in_person(people: Faces, faces: Faces) -> None:
+    secret, _ = accounts.create_token(people.ws, "ada", "in person")
+    with vizsla.connect(people.server.url, secret) as server:
+        assert accounts.get(server, "vic").role == "viewer"
+        for call in (
+            lambda: accounts.create(server, "eve", PASSWORD),
+            lambda: accounts.change(server, "vic", role="admin"),
+            lambda: accounts.create_token(server, "ada", "another"),
+            lambda: accounts.delete(server, "vic"),
+        ):
+            with pytest.raises(Forbidden, match="A token cannot do this"):
+                call()
+    with pytest.raises(NotSignedIn, match="do not belong"):
+        vizsla.connect(people.server.url, account="ada", password=OTHER_PASSWORD)
+    # Who changes their own password goes on with the new one.
+    with vizsla.connect(people.server.url, account="vic", password=PASSWORD) as server:
+        accounts.change(server, "vic", password=OTHER_PASSWORD)
+        assert accounts.change(server, "vic", password=PASSWORD).name == "vic"
+        with pytest.raises(Forbidden):
+            accounts.list_all(server)
+    # The first account of a workspace is nobody's from afar.
+    with pytest.raises(Forbidden, match="on the machine"):
+        accounts.create(faces.server, "ada", PASSWORD)
+    refused = faces.command(1, "account", "create", "ada", "--password-stdin", given=PASSWORD)
+    assert (refused.status, refused.told["error"]["kind"]) == (1, "forbidden")
+
+
+def _look(faces: Faces, look: Look) -> None:
     here, there = look.call(faces.python(0)), look.call(faces.python(1))
     measured = MEASURED if look.verb == "machine.held" else set()
     expected = without(plain(here), measured)
@@ -384,7 +527,7 @@ def _make_four(faces: Faces, change: Change) -> None:
     for number in range(4):
         face = f"face{number}"
         if number > 1 and change.command is not None:
-            answer = faces.command(number - 2, *_words(faces, change.command(face)))
+            answer = faces.command(number - 2, *_words(faces, change.command(face)), given=change.given)
             assert answer.status == 0, answer
             found = answer.told
         else:
@@ -405,7 +548,7 @@ def _refuse(faces: Faces, refused: Refused) -> None:
         assert here["kind"] == refused.kind
         expected = {name: text for name, text in here.items() if name != "type"}
     if refused.command is not None:
-        here, there = (faces.command(number, *_words(faces, refused.command)) for number in (0, 1))
+        here, there = (faces.command(number, *_words(faces, refused.command), given=PASSWORD) for number in (0, 1))
         assert there == here
         assert here.status == (2 if refused.kind == "usage" else 1)
         assert here.told["error"]["kind"] == refused.kind
@@ -422,7 +565,7 @@ def test_commands_that_work_here_only_say_so(faces: Faces, command: tuple[object
 
 def test_every_verb_has_its_faces() -> None:
     verbs = {f"{noun}.{name}" for noun in NOUNS for name in _verbs(import_module(f"vizsla.api.{noun}"))}
-    rows = {row.verb for row in (*LOOKS, *WHILE_FREE, *WHILE_BUSY)}
+    rows = {row.verb for row in (*LOOKS, *PEOPLE, *WHILE_FREE, *WHILE_BUSY, *CHANGES_OF_PEOPLE)}
     assert rows | COMPOSED | ONLY_HERE == verbs
     assert not rows & COMPOSED
     assert not rows & ONLY_HERE
@@ -448,7 +591,11 @@ def test_verbs_that_work_here_only_refuse_a_server(verb: str) -> None:
     noun, _, name = verb.partition(".")
     call = getattr(import_module(f"vizsla.api.{noun}"), name)
     parameters = list(inspect.signature(call).parameters.values())[1:]
-    given = {one.name: GIVEN.get(one.name, "x") for one in parameters if one.default is one.empty}
+    given = {
+        one.name: GIVEN.get(one.name, "x")
+        for one in parameters
+        if one.default is one.empty and one.kind is not one.VAR_POSITIONAL
+    }
     if verb in ("sweeps.start", "sweeps.submit"):
         given["batch_sizes"] = [8, 16]
     with vizsla.connect("http://127.0.0.1:9") as server, pytest.raises(InvalidInput, match="asked of a server"):
@@ -483,8 +630,8 @@ def test_the_client_has_the_same_signatures() -> None:
 def test_every_command_is_among_them() -> None:
     headings = [heading.split() for heading in re.findall(r"^#+ vizsla (.+)$", app.generate_docs(), re.MULTILINE)]
     commands = {tuple(words) for words in headings if sum(words == other[: len(words)] for other in headings) == 1}
-    rows = [row.command for row in LOOKS if row.command]
-    rows += [row.command("face") for row in (*WHILE_FREE, *WHILE_BUSY) if row.command]
+    rows = [row.command for row in (*LOOKS, *PEOPLE) if row.command]
+    rows += [row.command("face") for row in (*WHILE_FREE, *WHILE_BUSY, *CHANGES_OF_PEOPLE) if row.command]
     rows += COMMANDS_ONLY_HERE
     covered = {command for command in commands for row in rows if row[: len(command)] == command}
     assert commands - covered == NEED_NO_WORKSPACE | WITHOUT_END

@@ -366,7 +366,7 @@ def test_what_waits_is_said_wherever_one_looks(ws: Workspace, cli: Cli) -> None:
     _until(lambda: ws.is_finished("run", busy.thing))
     waiting = runs.submit(ws, "shapes", TINY, name="behind it")
     queue.turn(ws)
-    assert "1 more has not begun" in cli("run", "list").out
+    assert "1 more is in the queue" in cli("run", "list").out
     for command_line in (("run", "show"), ("run", "rename", "behind it")):
         refused = cli(*command_line, "behind it", status=1).err
         assert "has not begun; it is queued: it waits for cpu, held by run the first" in " ".join(refused.split())

@@ -11,8 +11,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from vizsla.api.served import served
 from vizsla.errors import Forbidden, InvalidInput, NotFound, NotSignedIn
-from vizsla.store.accounts import Account, Action, Credential, CredentialKind, Role
+from vizsla.store.accounts import Known
+from vizsla.store.rows import TOKEN_DAYS, Account, Action, Credential, CredentialKind, Role
 from vizsla.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ log = logging.getLogger("vizsla.accounts")
 NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 MIN_PASSWORD, MAX_PASSWORD = 10, 256
 SESSION_DAYS = 7
-TOKEN_DAYS = 90
 MAX_TOKEN_DAYS = 366
 AUDIT_DAYS = 400
 # To note each use of a token would make every request a writing one.
@@ -39,8 +40,9 @@ class Bearer(NamedTuple):
     credential: Credential
 
 
+@served
 def create(ws: Workspace, name: str, password: str, *, role: Role | None = None) -> Account:
-    """Make an account.
+    """Make an account. The first one of a workspace is made where it lies, and not through a server.
 
     Args:
         role: viewer (reads), member (makes things, and changes its own), or admin (changes all, and accounts).
@@ -66,16 +68,19 @@ def check_name(name: str) -> None:
         )
 
 
+@served
 def get(ws: Workspace, name: str) -> Account:
     """The account of this name."""
     return ws.store.accounts.get(name)
 
 
+@served
 def list_all(ws: Workspace) -> list[Account]:
     """All accounts, by name."""
     return ws.store.accounts.all()
 
 
+@served
 def change(
     ws: Workspace,
     name: str,
@@ -103,6 +108,7 @@ def change(
     return ws.store.accounts.change(name, **given) if given else ws.store.accounts.get(name)
 
 
+@served
 def delete(ws: Workspace, name: str) -> Account:
     """Delete an account with its sessions and tokens. What it owned stays, for admins to look after.
 
@@ -119,30 +125,33 @@ def sign_in(ws: Workspace, name: str, password: str) -> tuple[str, Bearer]:
     Raises:
         NotSignedIn: name and password do not belong together, or the account is disabled. Which, is not said.
     """
-    account = check_password(ws, name, password)
-    secret, credential = _give(ws, account, "session", "", SESSION_DAYS)
-    return secret, Bearer(account, credential)
+    known = check_password(ws, name, password)
+    secret, credential = _give(ws, known, "session", "", SESSION_DAYS)
+    return secret, Bearer(known.account, credential)
 
 
-def check_password(ws: Workspace, name: str, password: str) -> Account:
-    """The account of this name and password.
+def check_password(ws: Workspace, name: str, password: str) -> Known:
+    """The account of this name and password, as it is at this moment.
 
     Raises:
         NotSignedIn: as `sign_in`.
     """
     try:
-        account = ws.store.accounts.get(name)
+        known = ws.store.accounts.known(name)
     except NotFound:
-        account = None
+        known = None
     # One that does not exist takes as long.
-    right = _hasher().verify(_canonical(password[:MAX_PASSWORD]), account.password if account else _nobody())
-    if account is None or not right or account.disabled or len(password) > MAX_PASSWORD:
+    right = _hasher().verify(_canonical(password[:MAX_PASSWORD]), known.password if known else _nobody())
+    if known is None or not right or known.account.disabled or len(password) > MAX_PASSWORD:
         raise NotSignedIn("Name and password do not belong to an account.", remedy="Ask an admin for a new password.")
-    return account
+    return known
 
 
+@served
 def create_token(ws: Workspace, account: str, name: str, *, days: int = TOKEN_DAYS) -> tuple[str, Credential]:
     """A token with which a program acts for an account; its secret is returned here, and never again.
+
+    A server gives one to the account itself only, signed in with its password.
 
     Args:
         name: what it is for.
@@ -152,14 +161,16 @@ def create_token(ws: Workspace, account: str, name: str, *, days: int = TOKEN_DA
         raise InvalidInput("A token needs a name of 1 to 100 printable characters.", where="name")
     if not 1 <= days <= MAX_TOKEN_DAYS:
         raise InvalidInput(f"A token lives for 1 to {MAX_TOKEN_DAYS} days.", where="days")
-    return _give(ws, ws.store.accounts.get(account), "token", name, days)
+    return _give(ws, ws.store.accounts.known(account), "token", name, days)
 
 
+@served
 def tokens(ws: Workspace, account: str) -> list[Credential]:
     """The tokens of an account that are not out of date, oldest first."""
     return ws.store.accounts.credentials(ws.store.accounts.get(account), "token")
 
 
+@served
 def revoke(ws: Workspace, account: str, id: str) -> None:
     """Let a token or session of an account prove nothing from now on.
 
@@ -183,13 +194,15 @@ def bearer(ws: Workspace, secret: str) -> Bearer | None:
     return Bearer(account, credential)
 
 
+@served
 def actions(ws: Workspace, *, limit: int = 50, before: int | None = None) -> list[Action]:
     """What was done, and tried, through servers and with accounts: the last first."""
     return ws.store.accounts.actions(limit=limit, before=before)
 
 
+@served
 def note(ws: Workspace, action: str, thing: str) -> None:
-    """Write down what was done here, without a server."""
+    """Write down what was done here, without a server; a server writes down by itself what it is asked."""
     note_of(ws, ws.user, "here", action, thing, "done")
 
 
@@ -198,9 +211,9 @@ def note_of(ws: Workspace, *texts: str) -> None:
     ws.store.accounts.note(*texts, until=_time(-AUDIT_DAYS))
 
 
-def _give(ws: Workspace, account: Account, kind: CredentialKind, name: str, days: int) -> tuple[str, Credential]:
+def _give(ws: Workspace, owner: Known, kind: CredentialKind, name: str, days: int) -> tuple[str, Credential]:
     secret = (TOKEN_PREFIX if kind == "token" else "") + secrets.token_urlsafe(32)
-    return secret, ws.store.accounts.give(account, kind, name, _digest(secret), _time(days))
+    return secret, ws.store.accounts.give(owner, kind, name, _digest(secret), _time(days))
 
 
 def _require_admin(ws: Workspace) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vizsla import files, work
 from vizsla.api import uploads, workspace
+from vizsla.api.receiving import taken
 from vizsla.api.served import served
 from vizsla.client.server import Server
 from vizsla.datasets import rows, sources
@@ -66,7 +67,7 @@ def submit(
         lies_in = None if allowed is None else tuple(allowed)
         request = Request(id=claim.entry.id, name=name, spec=spec, allowed=lies_in)
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        with uploads.taken(ws, uploaded, claim.entry.id):
+        with taken(ws, uploaded, claim.entry.id):
             return queue.submit(ws, claim.entry, BESIDE, job)
 
 
@@ -89,9 +90,9 @@ def get(ws: Workspace, reference: str) -> Dataset:
 
 
 @served
-def list_all(ws: Workspace) -> list[Dataset]:
-    """All datasets, oldest first."""
-    return workspace.readable(ws, "dataset", open_dataset)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Dataset]:
+    """All datasets, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "dataset", open_dataset, limit)
 
 
 def pictures(

@@ -178,9 +178,9 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 
 
 @served
-def list_all(ws: Workspace) -> list[Report]:
-    """The reports of all evaluations, oldest first."""
-    return workspace.readable(ws, "evaluation", read_report)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Report]:
+    """The reports of all evaluations, or of the newest `limit`, oldest first."""
+    return workspace.readable(ws, "evaluation", read_report, limit)
 
 
 @served

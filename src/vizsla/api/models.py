@@ -231,9 +231,9 @@ def get(ws: Workspace, reference: str) -> Card:
 
 
 @served
-def list_all(ws: Workspace) -> list[Card]:
-    """All models, oldest first."""
-    return workspace.readable(ws, "model", open_model)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Card]:
+    """All models, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "model", open_model, limit)
 
 
 @served

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import IO
 
 from vizsla import files, work
-from vizsla.api import workspace
+from vizsla.api import uploads, workspace
+from vizsla.api.receiving import taken
 from vizsla.api.served import served
 from vizsla.client.server import Server
+from vizsla.datasets.spec import upload_id
 from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
@@ -35,11 +37,12 @@ def create(
     job: JobSpec = JobSpec(),
     on_event: Callable[[Event], None] = ignore_event,
 ) -> Prediction:
-    """Classify the pictures of a folder, or of a text list, and keep what came out.
+    """Classify the pictures of a folder, of an archive, of an upload or of a text list, and keep what came out.
 
     Args:
         model: a model, by id, name or beginning of one.
-        source: a folder, searched to the bottom; or a text file with a path in each line, behind which the number of
+        source: a folder or an archive, searched to the bottom; `upload:ID` for one of `ws.user`'s uploads, which is
+            gone when the prediction is there; or a text file with a path in each line, behind which the number of
             its class may stand, or a space or a tab and its name.
         base: to which the paths of a list are relative; the list's own folder by default.
         top: how many classes to name for each picture.
@@ -84,8 +87,13 @@ def submit(
     """
     if not 1 <= top <= MAX_TOP:
         raise InvalidInput(f"{top} classes cannot be named.", where="top", remedy=f"Choose 1 to {MAX_TOP}.")
-    source = source.expanduser().absolute()
-    sources.check(source)
+    named = upload_id(source)
+    uploaded = [] if named is None else [named]
+    for id in uploaded:
+        uploads.get(ws, id)  # refused before a name is taken
+    if not uploaded:
+        source = source.expanduser().absolute()
+        sources.check(source)
     parent = ws.store.find(model, "model")
     folder = ws.folder("model", parent.id)
     open_model(folder)  # one that is not finished says so
@@ -103,7 +111,8 @@ def submit(
             top=top,
         )
         files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-        return queue.submit(ws, claim.entry, BESIDE, job)
+        with taken(ws, uploaded, claim.entry.id):
+            return queue.submit(ws, claim.entry, BESIDE, job)
 
 
 @served
@@ -141,9 +150,9 @@ def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
 
 
 @served
-def list_all(ws: Workspace) -> list[Prediction]:
-    """All predictions, oldest first."""
-    return workspace.readable(ws, "prediction", open_prediction)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[Prediction]:
+    """All predictions, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "prediction", open_prediction, limit)
 
 
 @served

@@ -333,9 +333,9 @@ def get(ws: Workspace, reference: str) -> RunStatus:
 
 
 @served
-def list_all(ws: Workspace) -> list[RunStatus]:
-    """All runs, oldest first."""
-    return workspace.readable(ws, "run", run.status)
+def list_all(ws: Workspace, *, limit: int | None = None) -> list[RunStatus]:
+    """All runs, or the newest `limit`, oldest first."""
+    return workspace.readable(ws, "run", run.status, limit)
 
 
 @served

@@ -165,20 +165,23 @@ def sweep(ws: Workspace) -> list[Entry]:
     swept = []
     for kind, final in FINAL_FILE.items():
         rows = {row.id: row for row in ws.store.all(kind)}
-        folders = {path.name: path for path in (ws.root / f"{kind}s").iterdir() if path.is_dir()}
-        for id, folder in sorted(folders.items()):
-            if kind in PASSING and _age_s(folder) > ORPHAN_AGE_S and not ws.store.jobs.live_of(id):
-                (folder / final).unlink(missing_ok=True)  # who asked for it is gone
-            if (folder / final).exists():
+        place = str(ws.root / f"{kind}s")
+        with os.scandir(place) as found:
+            folders = {item.name for item in found if item.is_dir()}
+        for id in sorted(folders):
+            if kind in PASSING and _age_s(ws.folder(kind, id)) > ORPHAN_AGE_S and not ws.store.jobs.live_of(id):
+                (ws.folder(kind, id) / final).unlink(missing_ok=True)  # who asked for it is gone
+            # A Path for each of 10,000 folders would cost more than to look into them.
+            if os.path.exists(f"{place}/{id}/{final}"):  # noqa: PTH110
                 if id not in rows and kind not in PASSING:
-                    _register(ws, kind, folder / final)
-                elif id in rows and (folder / RENAMING).exists():
+                    _register(ws, kind, ws.folder(kind, id) / final)
+                elif id in rows and os.path.exists(f"{place}/{id}/{RENAMING}"):  # noqa: PTH110
                     _end_renaming(ws, rows[id])
                 continue
-            abandoned = id in rows or _age_s(folder) > ORPHAN_AGE_S
+            abandoned = id in rows or _age_s(ws.folder(kind, id)) > ORPHAN_AGE_S
             if abandoned and discard_unfinished(ws, kind, id) and id in rows:
                 swept.append(rows[id])
-        for id in rows.keys() - folders.keys():
+        for id in rows.keys() - folders:
             with contextlib.suppress(Conflict):  # others were made from it: its name and lineage stay
                 ws.store.remove(id)
                 swept.append(rows[id])
@@ -217,11 +220,16 @@ def finished(ws: Workspace, kind: Kind, reference: str) -> Path:
     return ws.folder(kind, entry.id)
 
 
-def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing]) -> list[Thing]:
-    """All finished things of a kind, oldest first. One whose files are damaged is left out, with a warning."""
+def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing], limit: int | None = None) -> list[Thing]:
+    """All finished things of a kind, or the newest `limit`, oldest first; the files of others are not read.
+
+    One whose files are damaged is left out, with a warning.
+    """
     sweep(ws)
-    found = []
-    for entry in ws.store.all(kind):
+    found: list[Thing] = []
+    for entry in reversed(ws.store.all(kind)):
+        if len(found) == limit:
+            break
         folder = ws.folder(kind, entry.id)
         if not (folder / FINAL_FILE[kind]).exists():
             continue
@@ -229,17 +237,17 @@ def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing]) -> list[T
             found.append(read(folder))
         except InvalidInput as error:
             warnings.warn(f"The {kind} {entry.name!r} ({entry.id}) is left out: {error.what}", stacklevel=2)
-    return found
+    return found[::-1]
 
 
 def _register(ws: Workspace, kind: Kind, final: Path) -> None:
     """Give a whole folder its row. What it was made from has its row already: kinds are swept in that order."""
     try:
         facts = files.read_json(final)
-        known = {row.id for other in FINAL_FILE for row in ws.store.all(other)}
+        ids = [facts.get(part, {}).get("id") for part in ("dataset", "run", "subject", "model")]
+        known = ws.store.known([facts["id"], *ids])
         if facts["id"] in known:
             return  # it was finished while the sweep looked
-        ids = (facts.get(part, {}).get("id") for part in ("dataset", "run", "subject", "model"))
         parents = [id for id in ids if id in known]
         ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
     except (VizslaError, KeyError, AttributeError) as error:

@@ -4,24 +4,69 @@ from __future__ import annotations
 
 import getpass
 import sys
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
+import vizsla
 from vizsla.api import accounts
+from vizsla.cli.opening import server_of
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, next_step, out, print_json, safe, table
+from vizsla.client.server import Server
 from vizsla.errors import InvalidInput
-from vizsla.store.accounts import Account, Credential, Role
+from vizsla.store.rows import TOKEN_DAYS, Account, Credential, Role
 from vizsla.store.workspace import Workspace
-
-WHY = "Accounts are made and changed where the workspace lies, or by those who sign in to the server."
 
 app = App(name="account", help="Say who may use a server of this workspace, and see what they did.")
 
-PasswordStdin = Annotated[
-    bool, Parameter(negative="", show_default=False, help="Read the password from standard input, and do not ask.")
-]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """Who asks a server about accounts: by a token, or in person."""
+
+    account: Annotated[
+        str | None,
+        Parameter(
+            name="--as",
+            show_default=False,
+            help="With a server, the account to sign in as, with its password; a token changes no accounts.",
+        ),
+    ] = None
+    password_stdin: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Read passwords from standard input, a line each, that of --as first, and do not ask.",
+        ),
+    ] = False
+
+    def open(self, common: Common) -> Workspace | Server:
+        """The workspace of a command, signed in to where it is a server's and somebody is named."""
+        if self.account is None:
+            return common.open()
+        url = server_of(common)
+        if url is None:
+            raise InvalidInput("--as signs in to a server.", where="--as", remedy="Give --server, or leave it out.")
+        return vizsla.connect(url, account=self.account, password=self.read(f"Password of {safe(self.account)}: "))
+
+    def read_new(self) -> str:
+        """A new password, asked for twice at a terminal."""
+        first = self.read("New password: ")
+        if not self.password_stdin and self.read("Once more: ") != first:
+            raise InvalidInput("The two are not the same.", remedy="Try again.")
+        return first
+
+    def read(self, prompt: str) -> str:
+        """A password."""
+        if self.password_stdin:
+            return sys.stdin.readline().rstrip("\r\n")
+        if not sys.stdin.isatty():
+            raise InvalidInput("There is no terminal to ask for a password at.", remedy="Use --password-stdin.")
+        return getpass.getpass(prompt)
 
 
 @app.command
@@ -37,7 +82,7 @@ def create(
             "Default: admin for the first account, else member.",
         ),
     ] = None,
-    password_stdin: PasswordStdin = False,
+    person: Person = Person(),
     common: Common = Common(),
 ) -> None:
     """Make an account. With the first one, everybody has to sign in to a server of this workspace.
@@ -46,21 +91,21 @@ def create(
         name: Small letters and digits, with . _ @ - within.
     """
     accounts.check_name(name)  # before a password is asked for
-    with common.open_here(why=WHY) as ws:
-        made = accounts.create(ws, name, _password(password_stdin), role=role)
-        _note(ws, "create", f"{made.name} as {made.role}")
+    with person.open(common) as ws:
+        made = accounts.create(ws, name, person.read_new(), role=role)
+        accounts.note(ws, "account create", f"{made.name} as {made.role}")
     _tell(made, f"Made the account {safe(made.name)}, a{'n' if made.role == 'admin' else ''} {made.role}.", common)
-    if not common.json:
+    if not common.json and server_of(common) is None:
         next_step(["vizsla", "serve"], "Serve the workspace to those who have an account:")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
+def list_(*, person: Person = Person(), common: Common = Common()) -> None:
     """List all accounts."""
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         found = accounts.list_all(ws)
     if common.json:
-        print_json([_as_json(account) for account in found])
+        print_json([account._asdict() for account in found])
     elif not found:
         out.print("There are no accounts: a server answers to this machine only, and to all who use it.")
         next_step(["vizsla", "account", "create", "NAME"], "Make one:")
@@ -73,69 +118,69 @@ def list_(*, common: Common = Common()) -> None:
 
 
 @app.command
-def role(name: str, role: Role, /, *, common: Common = Common()) -> None:
+def role(name: str, role: Role, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Give an account another role. Its sessions end.
 
     Args:
         name: Of the account.
         role: viewer, member or admin.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         changed = accounts.change(ws, name, role=role)
-        _note(ws, "role", f"{name}: {role}")
+        accounts.note(ws, "account role", f"{name}: {role}")
     _tell(changed, f"{safe(name)} is a{'n' if role == 'admin' else ''} {role} now.", common)
 
 
 @app.command
-def password(name: str, /, *, password_stdin: PasswordStdin = False, common: Common = Common()) -> None:
+def password(name: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Give an account another password. Its sessions end, its tokens stay.
 
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         accounts.get(ws, name)
-        changed = accounts.change(ws, name, password=_password(password_stdin))
-        _note(ws, "password", name)
+        changed = accounts.change(ws, name, password=person.read_new())
+        accounts.note(ws, "account password", name)
     _tell(changed, f"{safe(name)} has another password now.", common)
 
 
 @app.command
-def disable(name: str, /, *, common: Common = Common()) -> None:
+def disable(name: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Let neither password nor tokens of an account prove anything, until it is enabled again.
 
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         changed = accounts.change(ws, name, disabled=True)
-        _note(ws, "disable", name)
+        accounts.note(ws, "account disable", name)
     _tell(changed, f"{safe(name)} cannot use a server any more.", common)
 
 
 @app.command
-def enable(name: str, /, *, common: Common = Common()) -> None:
+def enable(name: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Undo `disable`.
 
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         changed = accounts.change(ws, name, disabled=False)
-        _note(ws, "enable", name)
+        accounts.note(ws, "account enable", name)
     _tell(changed, f"{safe(name)} can use a server again.", common)
 
 
 @app.command
-def delete(name: str, /, *, common: Common = Common()) -> None:
+def delete(name: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Delete an account with its tokens. What it owned stays, for admins to look after.
 
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         gone = accounts.delete(ws, name)
-        _note(ws, "delete", name)
+        accounts.note(ws, "account delete", name)
     _tell(gone, f"Deleted the account {safe(name)}.", common)
 
 
@@ -145,7 +190,8 @@ def token(
     /,
     *,
     purpose: Annotated[str, Parameter(name="--for", help="What it is for, to know it by.")] = "programs",
-    days: Annotated[int, Parameter(help="Days until it proves nothing.", converter=count)] = accounts.TOKEN_DAYS,
+    days: Annotated[int, Parameter(help="Days until it proves nothing.", converter=count)] = TOKEN_DAYS,
+    person: Person = Person(),
     common: Common = Common(),
 ) -> None:
     """Make a token with which a program acts for an account, and print its secret, which is not kept.
@@ -153,27 +199,27 @@ def token(
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         secret, made = accounts.create_token(ws, name, purpose, days=days)
-        _note(ws, "token", f"{name}: {made.id}")
+        accounts.note(ws, "account token", f"{name}: {made.id}")
     if common.json:
-        print_json(_without_digest(made) | {"secret": secret})
+        print_json(_as_json(made) | {"secret": secret})
         return
     err.print(f"A token that acts for {safe(name)} until {(made.expires_at or '')[:10]}. It is shown this once:")
     print(secret)  # alone on standard output, so that a script can take it
 
 
 @app.command
-def tokens(name: str, /, *, common: Common = Common()) -> None:
+def tokens(name: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """List the tokens of an account.
 
     Args:
         name: Of the account.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         found = accounts.tokens(ws, name)
     if common.json:
-        print_json([_without_digest(token) for token in found])
+        print_json([_as_json(token) for token in found])
     elif not found:
         out.print(f"{safe(name)} has no tokens.")
     else:
@@ -191,16 +237,16 @@ def tokens(name: str, /, *, common: Common = Common()) -> None:
 
 
 @app.command
-def revoke(name: str, token: str, /, *, common: Common = Common()) -> None:
+def revoke(name: str, token: str, /, *, person: Person = Person(), common: Common = Common()) -> None:
     """Let a token prove nothing from now on.
 
     Args:
         name: Of the account.
         token: Id of the token.
     """
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         accounts.revoke(ws, name, token)
-        _note(ws, "revoke", f"{name}: {token}")
+        accounts.note(ws, "account revoke", f"{name}: {token}")
     if common.json:
         print_json({"revoked": token})
     else:
@@ -211,10 +257,11 @@ def revoke(name: str, token: str, /, *, common: Common = Common()) -> None:
 def audit(
     *,
     limit: Annotated[int, Parameter(help="Lines to show at most.", converter=count)] = 50,
+    person: Person = Person(),
     common: Common = Common(),
 ) -> None:
     """Show what was done, and tried, through servers and with accounts: the last first."""
-    with common.open_here(why=WHY) as ws:
+    with person.open(common) as ws:
         found = accounts.actions(ws, limit=limit)
     if common.json:
         print_json([action._asdict() for action in found])
@@ -235,34 +282,12 @@ def audit(
         out.print(table(("at (UTC)", "account", "from", "what", "of", "outcome"), rows))
 
 
-def _password(from_stdin: bool) -> str:
-    """A password, asked for twice at a terminal."""
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        raise InvalidInput("There is no terminal to ask for a password at.", remedy="Use --password-stdin.")
-    first = getpass.getpass("Password: ")
-    if getpass.getpass("Once more: ") != first:
-        raise InvalidInput("The two are not the same.", remedy="Try again.")
-    return first
-
-
-def _note(ws: Workspace, action: str, thing: str) -> None:
-    accounts.note(ws, f"account {action}", thing)
-
-
 def _tell(account: Account, text: str, common: Common) -> None:
     if common.json:
-        print_json(_as_json(account))
+        print_json(account._asdict())
     else:
         out.print(text)
 
 
-def _as_json(account: Account) -> dict[str, Any]:
-    fields = account._asdict()
-    del fields["password"]
-    return fields
-
-
-def _without_digest(token: Credential) -> dict[str, Any]:
-    return {name: value for name, value in token._asdict().items() if name not in ("digest", "account_id", "kind")}
+def _as_json(token: Credential) -> dict[str, Any]:
+    return {name: value for name, value in token._asdict().items() if name != "kind"}

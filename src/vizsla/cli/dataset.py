@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +13,17 @@ from cyclopts import App, Parameter
 from vizsla.api import datasets, jobs
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place, require_whole
-from vizsla.cli.options import Common, make, with_options
-from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit, make, with_options
+from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import Queued, attend
+from vizsla.cli.sending import Uploading, require_server, sent
+from vizsla.client.server import Server
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import SPLITS, Split
-from vizsla.datasets.spec import DatasetSpec
+from vizsla.datasets.spec import UPLOADABLE, DatasetSpec
 from vizsla.datasets.stats import Copies, Statistics
 from vizsla.images.preprocess import parse_size
+from vizsla.store.workspace import Workspace
 
 app = App(name="dataset", help="Build, list, show and delete datasets.")
 
@@ -37,6 +42,7 @@ def create(
     size: Annotated[
         str, Parameter(help="Size of the stored pictures in px: 224, or 320x240 (width x height).")
     ] = "256",
+    upload: Uploading = False,
     queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
@@ -46,13 +52,17 @@ def create(
 
     Args:
         name: Name of the dataset.
-        path: The folder of pictures, a zip or tar archive of it, or a text list.
+        path: The folder of pictures, a zip or tar archive of it, a text list, or upload:ID.
     """
     width, height = parse_size(size)
-    require_whole(common, path, options["val_folder"], options["test_folder"])
+    if upload:
+        require_server(common)
+    else:
+        require_whole(common, path, options["val_folder"], options["test_folder"])
     spec = make(DatasetSpec, source=path, width=width, height=height, **options)
-    with common.open() as ws:
-        submit = partial(datasets.submit, ws, name, spec, job=queued.spec())
+    job = queued.spec()
+    with common.open() as ws, _sent(ws, spec, common) if upload else nullcontext(spec) as found:
+        submit = partial(datasets.submit, ws, name, found, job=job)
         dataset = attend(ws, submit, datasets.finish, queued, common)
     if dataset is None:
         return
@@ -63,15 +73,23 @@ def create(
     next_step(["vizsla", "train", name], "Train a network on it:")
 
 
+@contextmanager
+def _sent(ws: Workspace | Server, spec: DatasetSpec, common: Common) -> Iterator[DatasetSpec]:
+    """A spec whose folders of this machine were sent to the server."""
+    named = {field: path for field in UPLOADABLE if (path := getattr(spec, field)) is not None}
+    with sent(ws, common, *named.values()) as sources:
+        yield spec.model_copy(update=dict(zip(named, sources, strict=True)))
+
+
 add_rename(app, "dataset")
 add_notes(app, "dataset")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all datasets."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest datasets, the newest last."""
     with common.open() as ws:
-        found = datasets.list_all(ws)
+        found = datasets.list_all(ws, limit=limit)
         coming = sum(job.kind == "dataset" for job in jobs.live(ws))
     if common.json:
         print_json(found)
@@ -87,6 +105,7 @@ def list_(*, common: Common = Common()) -> None:
         ]
         columns = ("name", "id", "classes", *SPLITS, "pictures", "made")
         out.print(table(columns, rows, right=("classes", *SPLITS)))
+        say_more(len(found), limit)
         if coming:
             next_step(["vizsla", "jobs", "list"], f"{coming} more {'is' if coming == 1 else 'are'} in the making:")
 

@@ -10,8 +10,8 @@ from cyclopts import App, Parameter
 from vizsla.api import evaluations
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
-from vizsla.cli.options import Common
-from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit
+from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import QueuedForGpu, attend
 from vizsla.evaluation.report import Report
 from vizsla.words import percent, seconds
@@ -66,10 +66,10 @@ add_notes(app, "evaluation")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all evaluations."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest evaluations, the newest last."""
     with common.open() as ws:
-        found = evaluations.list_all(ws)
+        found = evaluations.list_all(ws, limit=limit)
     if common.json:
         print_json(found)
     elif not found:
@@ -89,6 +89,7 @@ def list_(*, common: Common = Common()) -> None:
         ]
         columns = ("name", "id", "of", "split", "pictures", "accuracy (95 %)")
         out.print(table(columns, rows, right=("pictures",)))
+        say_more(len(found), limit)
 
 
 @app.command

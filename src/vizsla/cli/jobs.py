@@ -13,7 +13,19 @@ from cyclopts import App, Parameter
 
 from vizsla.api import jobs, logs
 from vizsla.cli.options import Common, count
-from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, printable, safe, state, table
+from vizsla.cli.output import (
+    err,
+    facts,
+    next_step,
+    out,
+    print_error,
+    print_json,
+    printable,
+    safe,
+    say_more,
+    state,
+    table,
+)
 from vizsla.cli.plot import sparkline
 from vizsla.cli.queued import as_json
 from vizsla.jobs.schedule import HOST
@@ -43,8 +55,7 @@ def list_(
         return
     columns = ("job", "work", "state", "since", "on", "why")
     out.print(table(columns, [_row(job) for job in found], right=("since",)))
-    if len(found) >= limit:
-        out.print(f"[dim]The {limit:,} that matter most; there may be more, which --limit shows.[/]")
+    say_more(len(found), limit, which="that matter most")
     if keeper is None and any(job.state == "queued" for job in found):
         next_step(
             ["vizsla", "jobs", "keep"],

@@ -12,8 +12,8 @@ from vizsla import files
 from vizsla.api import models
 from vizsla.cli.naming import add_notes, add_rename, show_notes
 from vizsla.cli.opening import place
-from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit, count
+from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.output import out as console
 from vizsla.cli.queued import Queued, attend
 from vizsla.models.card import Card
@@ -107,10 +107,10 @@ add_notes(app, "model")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all models."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest models, the newest last."""
     with common.open() as ws:
-        found = models.list_all(ws)
+        found = models.list_all(ws, limit=limit)
     if common.json:
         print_json(found)
     elif not found:
@@ -121,6 +121,7 @@ def list_(*, common: Common = Common()) -> None:
             (safe(c.name), c.id, safe(c.network), len(c.labels), safe(c.run.name), c.created_at[:10]) for c in found
         ]
         out.print(table(("name", "id", "network", "classes", "of run", "made"), rows, right=("classes",)))
+        say_more(len(found), limit)
 
 
 @app.command

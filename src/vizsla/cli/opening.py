@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import vizsla
+from vizsla.datasets.spec import upload_id
 from vizsla.errors import InvalidInput
 from vizsla.networks import own
 
@@ -64,9 +65,11 @@ def require_here(common: Common, *, why: str) -> None:
 def require_whole(common: Common, *paths: Path | None) -> None:
     """Raise `InvalidInput` where a path is to name a file of a server and depends on where this command runs."""
     for path in paths:
-        if path is not None and not path.is_absolute() and server_of(common) is not None:
+        if path is not None and upload_id(path) is None and not path.is_absolute() and server_of(common) is not None:
             raise InvalidInput(
-                "With a server, paths name files of the server.", where=str(path), remedy="Give the whole path there."
+                "With a server, paths name files of the server.",
+                where=str(path),
+                remedy="Give the whole path there, or --upload.",
             )
 
 

@@ -143,6 +143,18 @@ def whole(_: Any, tokens: Sequence[Token]) -> int | None:
         raise ValueError(f"{text!r} is not a whole number") from None
 
 
+def _limit(kind: Any, tokens: Sequence[Token]) -> int | None:
+    """As `whole`, but 1 or more."""
+    found = whole(kind, tokens)
+    if found is not None and found < 1:
+        raise ValueError("a number of 1 or more is needed, or none for all")
+    return found
+
+
+Limit = Annotated[int | None, Parameter(help="Show so many at most, the newest; none: all.", converter=_limit)]
+SHOWN = 50
+
+
 def count(kind: Any, tokens: Sequence[Token]) -> int:
     """An int from an option, as `whole`, but never None."""
     found = whole(kind, tokens)

@@ -77,6 +77,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     return made
 
 
+def say_more(num: int, limit: int | None, *, which: str = "newest") -> None:
+    """Below a table of `num` rows, say that there may be more where it ends at the limit."""
+    if limit is not None and num >= limit:
+        out.print(f"[dim]The {limit:,} {which}; there may be more, which --limit shows.[/]")
+
+
 def facts(pairs: Sequence[tuple[str, object]]) -> Table:
     """Two columns: what, and its value."""
     made = Table(box=None, show_header=False, pad_edge=False)

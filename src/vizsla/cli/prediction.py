@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +14,10 @@ from vizsla import files
 from vizsla.api import notes, predictions
 from vizsla.cli.naming import add_notes, add_rename, safe_lines
 from vizsla.cli.opening import require_whole
-from vizsla.cli.options import Common, count
-from vizsla.cli.output import facts, next_step, out, print_json, safe, table
+from vizsla.cli.options import SHOWN, Common, Limit, count
+from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import Queued, attend
+from vizsla.cli.sending import Uploading, require_server, sent
 from vizsla.errors import InvalidInput
 from vizsla.models.predictions import Prediction, Row
 from vizsla.words import percent
@@ -36,19 +38,24 @@ def create(
         Path | None, Parameter(help="To which the paths of a list are relative. Default: the list's own folder.")
     ] = None,
     top: Annotated[int, Parameter(help="How many classes to keep for each picture.", converter=count)] = 5,
+    upload: Uploading = False,
     queued: Queued = Queued(),
     common: Common = Common(),
 ) -> None:
-    """Classify the pictures of a folder, or of a text list, and keep what came out.
+    """Classify the pictures of a folder, of an archive or of a text list, and keep what came out.
 
     Args:
         model: Id or name of a model, or the beginning of one.
-        source: A folder, searched to the bottom; or a text file with a path in each line, behind which the number of
-            its class may stand, or a space or a tab and its name.
+        source: A folder or an archive, searched to the bottom; upload:ID; or a text file with a path in each line,
+            behind which the number of its class may stand, or a space or a tab and its name.
     """
-    require_whole(common, source, base)
-    with common.open() as ws:
-        submit = partial(predictions.submit, ws, model, source, base=base, top=top, name=name, job=queued.spec())
+    if upload:
+        require_server(common)
+    else:
+        require_whole(common, source, base)
+    job = queued.spec()
+    with common.open() as ws, sent(ws, common, source) if upload else nullcontext([source]) as (found_at,):
+        submit = partial(predictions.submit, ws, model, found_at, base=base, top=top, name=name, job=job)
         found = attend(ws, submit, predictions.finish, queued, common)
     if found is None:
         return
@@ -64,10 +71,10 @@ add_notes(app, "prediction")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all predictions."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest predictions, the newest last."""
     with common.open() as ws:
-        found = predictions.list_all(ws)
+        found = predictions.list_all(ws, limit=limit)
     if common.json:
         print_json(found)
     elif not found:
@@ -81,6 +88,7 @@ def list_(*, common: Common = Common()) -> None:
         out.print(
             table(("name", "id", "of model", "pictures", "rejected", "made"), rows, right=("pictures", "rejected"))
         )
+        say_more(len(found), limit)
 
 
 @app.command

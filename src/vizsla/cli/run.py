@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 from vizsla.api import jobs, runs, things
 from vizsla.cli.naming import add_notes, show_notes
 from vizsla.cli.opening import own_path
-from vizsla.cli.options import Common, count, make, with_options
-from vizsla.cli.output import err, facts, next_step, out, print_json, safe, state, table
+from vizsla.cli.options import SHOWN, Common, Limit, count, make, with_options
+from vizsla.cli.output import err, facts, next_step, out, print_json, safe, say_more, state, table
 from vizsla.cli.progress import epoch_line
 from vizsla.cli.queued import QueuedForGpu, attend
 from vizsla.events import Event
@@ -162,13 +162,13 @@ add_notes(app, "run")
 
 
 @app.command(name="list")
-def list_(*, common: Common = Common()) -> None:
-    """List all runs."""
+def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+    """List the newest runs, the newest last."""
     with common.open() as ws:
-        found = runs.list_all(ws)
-        begun = {status.run.id for status in found}
+        found = runs.list_all(ws, limit=limit)
+        shown = {status.run.id for status in found}
         live = [job for job in jobs.live(ws) if job.kind == "run"]
-        waiting = sum(job.thing not in begun for job in live)
+        waiting = sum(job.thing not in shown for job in live)
         queued = {job.thing for job in live if job.state == "queued"}
     if common.json:
         print_json([as_json(status) for status in found])
@@ -178,8 +178,9 @@ def list_(*, common: Common = Common()) -> None:
     else:
         columns = ("name", "id", "state", "epoch", "best val accuracy (95 %)", "n", "time")
         out.print(table(columns, [_row(status, queued) for status in found], right=("epoch", "n", "time")))
+        say_more(len(found), limit)
         if waiting:
-            why = f"{waiting} more {'has' if waiting == 1 else 'have'} not begun. See why:"
+            why = f"{waiting} more {'is' if waiting == 1 else 'are'} in the queue:"
             next_step(["vizsla", "jobs", "list"], why)
 
 

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vizsla.api import accounts, keeper, uploads
+from vizsla.api import accounts, keeper
 from vizsla.api.workspace import keep_free_bytes
 from vizsla.cli.options import Common, count
 from vizsla.cli.output import err, safe
+from vizsla.datasets.upload import MAX_BYTES
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.store.workspace import Workspace
 
@@ -58,7 +59,7 @@ class Limits:
 
     max_upload: Annotated[
         float, Parameter(help="Size in GB of the largest archive, or folder of pictures, that is taken as an upload.")
-    ] = uploads.MAX_BYTES / 1e9
+    ] = MAX_BYTES / 1e9
     keep_free: Annotated[
         float | None,
         Parameter(

@@ -41,9 +41,9 @@ def get(server: Server, reference: str) -> Dataset:
     return parsed(Dataset, server.get(*things.at(server, "dataset", reference)))
 
 
-def list_all(server: Server) -> list[Dataset]:
+def list_all(server: Server, *, limit: int | None = None) -> list[Dataset]:
     """See `vizsla.api.datasets.list_all`."""
-    return [parsed(Dataset, item) for item in server.pages("datasets", order="asc")]
+    return [parsed(Dataset, item) for item in server.newest("datasets", limit=limit)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -43,9 +43,9 @@ def get(server: Server, reference: str) -> Report:
     return parsed(Report, server.get(*things.at(server, "evaluation", reference)))
 
 
-def list_all(server: Server) -> list[Report]:
+def list_all(server: Server, *, limit: int | None = None) -> list[Report]:
     """See `vizsla.api.evaluations.list_all`."""
-    return [parsed(Report, item) for item in server.pages("evaluations", order="asc")]
+    return [parsed(Report, item) for item in server.newest("evaluations", limit=limit)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -37,9 +37,9 @@ def get(server: Server, reference: str) -> Card:
     return parsed(Card, server.get(*things.at(server, "model", reference)))
 
 
-def list_all(server: Server) -> list[Card]:
+def list_all(server: Server, *, limit: int | None = None) -> list[Card]:
     """See `vizsla.api.models.list_all`."""
-    return [parsed(Card, item) for item in server.pages("models", order="asc")]
+    return [parsed(Card, item) for item in server.newest("models", limit=limit)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -114,9 +114,9 @@ def get(server: Server, reference: str) -> RunStatus:
     return parsed(RunStatus, server.get(*things.at(server, "run", reference)))
 
 
-def list_all(server: Server) -> list[RunStatus]:
+def list_all(server: Server, *, limit: int | None = None) -> list[RunStatus]:
     """See `vizsla.api.runs.list_all`."""
-    return [parsed(RunStatus, item) for item in server.pages("runs", order="asc")]
+    return [parsed(RunStatus, item) for item in server.newest("runs", limit=limit)]
 
 
 def events(server: Server, reference: str, after: int = 0) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import ipaddress
 import json
@@ -9,6 +10,8 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -29,6 +32,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 PAGE = 200
 # What a proxy says while the server behind it is away.
 AWAY = (502, 503, 504)
+NO_CONTENT = 204
 SHORT = 300
 PROBLEM = "application/problem+json"
 # What a `Workspace` has and a server has not.
@@ -50,18 +54,42 @@ class HereOnly(InvalidInput, AttributeError):
     """This takes a workspace and was given a server. For `hasattr`, a server does not have it."""
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who has signed in, and what they prove it with once more where a server asks for that."""
+
+    name: str
+    password: str = field(repr=False)
+
+
 class Server:
     """A workspace that a server has; the verbs take it as their first argument. Made by `vizsla.connect`.
 
     Close it when done, or use it in a `with` statement.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, token: str | None = None, *, account: str | None = None, password: str | None = None
+    ) -> None:
         """See `vizsla.connect`."""
+        if (account is None) != (password is None) or (token is not None and account is not None):
+            raise InvalidInput(
+                "Who asks is proved by a token, or by an account with its password.",
+                where="account",
+                remedy="Give one.",
+            )
         self.url = base_of(url)
         """without /api/v1"""
-        self._client = _client(self.url, token)
+        self.person: Person | None = None
+        """who has signed in with a password"""
+        self._client = _client(self.url, token, signs_in=account is not None)
         self._has_answered = False
+        if account is not None and password is not None:
+            try:
+                self.sign_in(account, password)
+            except BaseException:
+                self._client.close()
+                raise
 
     def __repr__(self) -> str:
         return f"Server({self.url!r})"  # the token is nobody's business
@@ -85,8 +113,28 @@ class Server:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """End the session, if there is one, and close the connections."""
+        try:
+            if self.person is not None:
+                with contextlib.suppress(VizslaError):  # it has ended, or does so by itself
+                    self._ask("DELETE", ("session",), patience_s=0)
+        finally:
+            self._client.close()
+
+    def sign_in(self, name: str, password: str) -> None:
+        """Begin a session, which proves who asks from now on.
+
+        Raises:
+            NotSignedIn: name and password do not belong together.
+            Conflict: the server has no accounts.
+            TooMany: it was tried too often.
+        """
+        self.post("session", body={"name": name, "password": password})
+        self.person = Person(name, password)
+
+    def confirmed(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A body with the password of who has signed in, for what takes it once more."""
+        return body if self.person is None else body | {"current_password": self.person.password}
 
     def place(self, *parts: str) -> str:
         """The address of what lies at a path, given by its parts."""
@@ -128,15 +176,25 @@ class Server:
         """Ask that something be changed; errors as those of `post`."""
         return self._ask("PATCH", parts, json=body)
 
+    def send(self, method: str, *parts: str, data: bytes, headers: dict[str, str] | None = None) -> Any:
+        """Send bytes by a method; errors as those of `post`."""
+        return self._ask(method, parts, content=data, headers=headers or {})
+
     def delete(self, *parts: str) -> Any:
         """Ask that something be deleted; errors as those of `post`."""
         return self._ask("DELETE", parts)
 
-    def pages(self, *parts: str, **query: Any) -> Iterator[Any]:
-        """All items of a list, page by page."""
+    def newest(self, *parts: str, limit: int | None) -> list[Any]:
+        """All things of a list, or the newest `limit`, oldest first."""
+        if limit is None:
+            return list(self.pages(*parts, order="asc"))
+        return list(islice(self.pages(*parts, size=min(limit, PAGE)), limit))[::-1]
+
+    def pages(self, *parts: str, size: int = PAGE, **query: Any) -> Iterator[Any]:
+        """All items of a list, page by page of `size`."""
         after: str | None = None
         while True:
-            page = self.get(*parts, **query, limit=PAGE, after=after)
+            page = self.get(*parts, **query, limit=size, after=after)
             yield from page["items"]
             after = page["next"]
             if after is None:
@@ -148,7 +206,7 @@ class Server:
         parts: tuple[str, ...],
         *,
         patience_s: float = PATIENCE_S,
-        parse: Callable[[httpx.Response], Any] = lambda response: response.json(),
+        parse: Callable[[httpx.Response], Any] | None = None,
         **request: Any,
     ) -> Any:
         deadline = time.monotonic() + (patience_s if self._has_answered else 0.0)
@@ -165,7 +223,7 @@ class Server:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         try:
-            return parse(response)
+            return (parse or _json)(response)
         except ValueError:
             raise self._no_server(response.status_code) from None
 
@@ -180,7 +238,7 @@ class Server:
             raise Away(f"The server behind the proxy is away: HTTP {response.status_code}.", where=self.url)
         self._has_answered = True
         if not response.is_success:
-            raise self._refusal(response)
+            raise self._refusal(response, signing_in=parts == ("session",))
         return response
 
     def _away(self, error: httpx.RequestError) -> VizslaError:
@@ -199,7 +257,7 @@ class Server:
         away.heard = heard
         return away
 
-    def _refusal(self, response: httpx.Response) -> VizslaError:
+    def _refusal(self, response: httpx.Response, *, signing_in: bool) -> VizslaError:
         if response.is_redirect:
             target = response.headers.get("location", "")[:SHORT]
             return Unavailable(
@@ -208,13 +266,17 @@ class Server:
         problem = _problem(response)
         if problem is None:
             return self._no_server(response.status_code)
-        if problem.get("kind") == NotSignedIn.kind:
+        if problem.get("kind") == NotSignedIn.kind and not signing_in:
             problem["remedy"] = f"`vizsla login {self.url}` keeps a token for commands; `vizsla.connect` takes one."
         return from_dict({name: str(problem.get(name, "")) for name in ("kind", "what", "where", "remedy")})
 
     def _no_server(self, status: int) -> VizslaError:
         what = f"What answers there is no Vizsla server (HTTP {status})."
         return Unavailable(what, where=self.url, remedy="Check the address.")
+
+
+def _json(response: httpx.Response) -> Any:
+    return None if response.status_code == NO_CONTENT else response.json()
 
 
 def _lines(response: httpx.Response) -> list[Any]:
@@ -252,20 +314,19 @@ def base_of(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path}".rstrip("/").removesuffix(API).rstrip("/")
 
 
-def _client(url: str, token: str | None) -> httpx.Client:
+def _client(url: str, token: str | None, *, signs_in: bool) -> httpx.Client:
     import httpx
 
     parts = urlsplit(url)
     here = _is_loopback(parts.hostname or "")
-    if token is not None:
-        if not (token.isascii() and token.isprintable() and token.strip() == token and token):
-            raise InvalidInput("This cannot be a token.", where="token", remedy="Give it as the server gave it.")
-        if parts.scheme == "http" and not here:
-            raise InvalidInput(
-                "A token is not sent without encryption to another machine.",
-                where=url,
-                remedy="Use https://, or reach that machine by ssh -L.",
-            )
+    if token is not None and not (token.isascii() and token.isprintable() and token.strip() == token and token):
+        raise InvalidInput("This cannot be a token.", where="token", remedy="Give it as the server gave it.")
+    if (token is not None or signs_in) and parts.scheme == "http" and not here:
+        raise InvalidInput(
+            f"A {'password' if signs_in else 'token'} is not sent without encryption to another machine.",
+            where=url,
+            remedy="Use https://, or reach that machine by ssh -L.",
+        )
     return httpx.Client(
         headers={"Authorization": f"Bearer {token}"} if token else {},
         timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),

@@ -96,7 +96,7 @@ def opened(spec: DatasetSpec, folder: Path, progress: Progress, *, uploads: Path
         for root, path in _paths(spec).items():
             place = folder / root
             with _errors_name(path, place):
-                found[root], origin = _fetch(path, place, progress, uploads)
+                found[root], origin = fetch(path, place, progress, uploads)
             if origin is not None:
                 origins[root] = origin
         folders = spec.model_copy(update={_FIELDS[root]: path for root, path in found.items()})
@@ -121,8 +121,13 @@ def _errors_name(path: Path, place: Path) -> Iterator[None]:
         raise
 
 
-def _fetch(path: Path, place: Path, progress: Progress, uploads: Path | None) -> tuple[Path, Origin | None]:
-    """The folder of the pictures of a source, and what it was if it was none."""
+def fetch(path: Path, place: Path, progress: Progress, uploads: Path | None) -> tuple[Path, Origin | None]:
+    """The folder of the pictures of a source, or a text list; and what it was if it was an archive or an upload.
+
+    Args:
+        place: where an archive is unpacked; it must not be there yet.
+        uploads: the folder in which uploads lie.
+    """
     name = path.name
     id = upload_id(path)
     if id is not None:

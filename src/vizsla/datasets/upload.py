@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, records
+from vizsla.datasets.spec import UPLOAD
 from vizsla.errors import NotFound
 
 UPLOADS = "uploads"
 """the folder of a workspace in which they lie"""
+MAX_BYTES = 50 * 10**9
+"""of an upload, unless a server says otherwise"""
 RECORD, DATA, PICTURES, LIST = "upload.json", "data", "pictures", "pictures.jsonl"
 Kind = Literal["archive", "picture", "folder"]
 
@@ -32,7 +35,34 @@ class Upload(BaseModel):
     size: int | None = Field(description="Bytes of an archive or a picture when it is whole; null for a folder.")
     sha256: str | None = Field(None, description="What it shall be when it is whole, if that was said.")
     complete: bool = Field(False, description="Of an archive or a picture: it is whole, and is what was promised.")
-    used_by: str | None = Field(None, description="Id of the dataset that is, or was, to be made from it.")
+    used_by: str | None = Field(
+        None, description="Id of the dataset or prediction that is, or was, to be made from it."
+    )
+
+
+class Status(NamedTuple):
+    """An upload, and how much of it is there."""
+
+    upload: Upload
+    offset: int
+    """bytes that are there"""
+    num_pictures: int
+    """of a folder"""
+    expires_at: float
+    """when it is swept unless more of it comes, in seconds since 1970"""
+
+    @property
+    def source(self) -> Path:
+        """What names it as the source of a dataset or of a prediction."""
+        return Path(f"{UPLOAD}{self.upload.id}")
+
+
+class Picture(NamedTuple):
+    """A picture that came into a folder."""
+
+    path: str
+    bytes: int
+    sha256: str
 
 
 def open_upload(folder: Path) -> Upload:

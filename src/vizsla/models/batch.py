@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -24,7 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vizsla import files, metrics, records, work
+from vizsla.datasets import upload
 from vizsla.datasets.read import in_order
+from vizsla.datasets.sources import UNPACKED, fetch
+from vizsla.datasets.spec import upload_id
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog, now
 from vizsla.machine import usage
@@ -52,7 +56,10 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     predictor = Predictor(request.model_folder)
     parts = folder / work.PARTS
     parts.mkdir(exist_ok=True)
-    named = _named(parts / NAMED, request, predictor.card.labels)
+    uploads = folder.parents[1] / upload.UPLOADS  # of the workspace in which the folder lies
+    shutil.rmtree(parts / UNPACKED, ignore_errors=True)  # by one that was killed
+    source, origin = fetch(request.source, parts / UNPACKED, _Progress(log).tell, uploads)
+    named = _named(parts / NAMED, source, request, predictor.card.labels)
     paths = []
     for number, start in enumerate(range(0, len(named), PART)):
         paths.append(parts / f"{number:06d}.parquet")
@@ -69,7 +76,7 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         finished_at=now(),
         vizsla_version=version("vizsla"),
         model=ModelRef(id=card.id, name=request.model_name, network=card.network, checkpoint=card.run.checkpoint),
-        source=str(request.source),
+        source=origin.name if origin and upload_id(request.source) else str(request.source),
         top=request.top,
         num_pictures=len(named),
         classes={label: counts.classes[label] for label in card.labels},
@@ -77,13 +84,15 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         accuracy=metrics.wilson(counts.right, counts.labelled)._asdict() if counts.labelled else None,
     )
     files.write_json(folder / FINAL, prediction.model_dump(mode="json"))
+    if (id := upload_id(request.source)) is not None:
+        upload.remove(uploads / id)
     return "done"
 
 
-def _named(path: Path, request: Request, labels: tuple[str, ...]) -> list[Named]:
+def _named(path: Path, source: Path, request: Request, labels: tuple[str, ...]) -> list[Named]:
     """The pictures as they were found at first: those that come or go later do not move the parts."""
     if not path.exists():
-        found = sources.find(request.source, labels, base=request.base, within=request.within)
+        found = sources.find(source, labels, base=request.base, within=request.within)
         files.write_text(path, json.dumps(found))
     return [Named(*one) for one in files.read_json(path)]
 
@@ -91,14 +100,17 @@ def _named(path: Path, request: Request, labels: tuple[str, ...]) -> list[Named]
 class _Progress:
     """Tells how many are done, now and then."""
 
-    def __init__(self, log: EventLog, done: int, total: int) -> None:
+    def __init__(self, log: EventLog, done: int = 0, total: int = 0) -> None:
         self._log, self._done, self._total = log, done, total
         self._told_at = 0.0
 
     def add(self, num: int) -> None:
         self._done += num
-        if time.monotonic() - self._told_at > PROGRESS_EVERY_S or self._done == self._total:
-            self._log.write("progress", stage="predict", done=self._done, total=self._total)
+        self.tell("predict", self._done, self._total)
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        if time.monotonic() - self._told_at > PROGRESS_EVERY_S or done == total:
+            self._log.write("progress", stage=stage, done=done, total=total)
             self._told_at = time.monotonic()
 
 

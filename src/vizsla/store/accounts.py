@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -10,11 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from vizsla.errors import Conflict, NotFound, NotSignedIn
 from vizsla.events import now
 from vizsla.ids import new_id
+from vizsla.store.rows import Account, Action, Credential, CredentialKind, Role
 from vizsla.store.tables import account, answered, audit, credential, entry, job
-
-Role = Literal["viewer", "member", "admin"]
-CredentialKind = Literal["session", "token"]
-
 
 MAX_CREDENTIALS = 200
 MAX_ACTIONS = 1_000_000
@@ -22,42 +19,11 @@ MAX_ACTIONS = 1_000_000
 MAX_TEXT = {"account": 100, "address": 64, "action": 64, "thing": 200, "outcome": 64}
 
 
-class Account(NamedTuple):
-    """Someone who may use the server."""
+class Known(NamedTuple):
+    """An account, and the hash of its password, which is for nobody else."""
 
-    id: str
-    name: str
-    role: Role
+    account: Account
     password: str
-    """its hash"""
-    created_at: str
-    disabled: bool
-
-
-class Credential(NamedTuple):
-    """What proves who asks: the session of a browser, or the token of a program."""
-
-    id: str
-    account_id: str
-    kind: CredentialKind
-    name: str
-    digest: str
-    """SHA-256 of its secret, which is not kept"""
-    created_at: str
-    expires_at: str
-    used_at: str | None
-
-
-class Action(NamedTuple):
-    """Something that was done, or tried."""
-
-    number: int
-    at: str
-    account: str
-    address: str
-    action: str
-    thing: str
-    outcome: str
 
 
 class Accounts:
@@ -77,6 +43,7 @@ class Accounts:
 
         Args:
             role: None makes the first an admin, and every other a member.
+            password: its hash.
 
         Raises:
             Conflict: the name is taken, or that of an owner; or it is the first and no admin.
@@ -93,8 +60,8 @@ class Accounts:
                         where="name",
                         remedy="Choose another name; or make it an admin, who may change them anyway.",
                     )
-                made = Account(new_id(), name, role, password, now(), disabled=False)
-                connection.execute(insert(account).values(made._asdict()))
+                made = Account(new_id(), name, role, now(), disabled=False)
+                connection.execute(insert(account).values(made._asdict() | {"password": password}))
         except IntegrityError:
             raise Conflict(f"There is an account {name!r} already.", remedy="Choose another name.") from None
         return made
@@ -105,11 +72,15 @@ class Accounts:
         Raises:
             NotFound: there is none.
         """
+        return self.known(name).account
+
+    def known(self, name: str) -> Known:
+        """The account of this name with the hash of its password; errors as those of `get`."""
         with self._engine.connect() as connection:
             row = connection.execute(select(account).where(account.c.name == name)).first()
         if row is None:
             raise NotFound(f"There is no account {name[:100]!r}.", remedy="`vizsla account list` shows them all.")
-        return _account(row)
+        return Known(_account(row), row.password)
 
     def all(self) -> list[Account]:
         """All accounts, by name."""
@@ -148,23 +119,25 @@ class Accounts:
             connection.execute(delete(answered).where(answered.c.account == name))
         return gone
 
-    def give(self, owner: Account, kind: CredentialKind, name: str, digest: str, expires_at: str) -> Credential:
+    def give(self, owner: Known, kind: CredentialKind, name: str, digest: str, expires_at: str) -> Credential:
         """Let a secret with this digest prove that its bearer is `owner`.
 
         Raises:
             NotSignedIn: the account is not any more as it was seen.
             Conflict: it has very many.
         """
-        made = Credential(new_id(), owner.id, kind, name, digest, now(), expires_at, None)
-        same = (account.c.id == owner.id) & (account.c.password == owner.password) & ~account.c.disabled
-        mine = (credential.c.account_id == owner.id) & (credential.c.kind == kind)
+        made = Credential(new_id(), kind, name, now(), expires_at, None)
+        id = owner.account.id
+        same = (account.c.id == id) & (account.c.password == owner.password) & ~account.c.disabled
+        mine = (credential.c.account_id == id) & (credential.c.kind == kind)
         with self._writer.begin() as connection:
             connection.execute(delete(credential).where(credential.c.expires_at < made.created_at))
             if connection.execute(select(account.c.id).where(same)).first() is None:
                 raise NotSignedIn("The account was changed meanwhile.", remedy="Sign in again.")
             if connection.execute(select(func.count()).select_from(credential).where(mine)).scalar() == MAX_CREDENTIALS:
-                raise Conflict(f"{owner.name} has {MAX_CREDENTIALS} {kind}s.", remedy="Give some back first.")
-            connection.execute(insert(credential).values(made._asdict()))
+                what = f"{owner.account.name} has {MAX_CREDENTIALS} {kind}s."
+                raise Conflict(what, remedy="Give some back first.")
+            connection.execute(insert(credential).values(made._asdict() | {"account_id": id, "digest": digest}))
         return made
 
     def bearer(self, digest: str) -> tuple[Account, Credential] | None:
@@ -196,7 +169,7 @@ class Accounts:
             .order_by(credential.c.created_at, credential.c.id)
         )
         with self._engine.connect() as connection:
-            return [Credential(**row) for row in connection.execute(query).mappings()]
+            return [_credential(row) for row in connection.execute(query)]
 
     def revoke(self, owner: Account, id: str) -> None:
         """Let a credential of an account prove nothing from now on.
@@ -238,4 +211,8 @@ def _require_admin(connection: Connection, name: str) -> None:
 
 
 def _account(row: Row[Any]) -> Account:
-    return Account(**row._mapping)
+    return Account(*(getattr(row, name) for name in Account._fields))
+
+
+def _credential(row: Row[Any]) -> Credential:
+    return Credential(*(getattr(row, name) for name in Credential._fields))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -191,6 +191,12 @@ class Store:
                 verb = {"model": "model export", "evaluation": "evaluate"}.get(kinds[0]) if row.kind == "run" else None
                 remedy = f"`vizsla {verb} {shlex.quote(row.name)}` makes one of it." if verb else ""
                 raise NotFound(f"{reference!r} is a {row.kind}, not a {' or '.join(kinds)}.", remedy=remedy)
+
+    def known(self, ids: Iterable[object]) -> set[str]:
+        """Those of some ids, whatever they are, of which there is a thing."""
+        query = select(entry.c.id).where(entry.c.id.in_([id for id in ids if isinstance(id, str)]))
+        with self.engine.connect() as connection:
+            return set(connection.execute(query).scalars())
 
     def all(self, kind: Kind) -> list[Entry]:
         """All things of a kind, oldest first."""

@@ -8,6 +8,9 @@ Kind = Literal["dataset", "run", "model", "evaluation", "prediction", "rate"]
 State = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped", "lost"]
 Failure = Literal["error", "memory", "disk", "killed", "lost", "defect", "parent"]
 
+Role = Literal["viewer", "member", "admin"]
+CredentialKind = Literal["session", "token"]
+
 LIVE: tuple[State, ...] = ("queued", "starting", "running", "stopping")
 """The states of a job that has not come to its end."""
 
@@ -82,3 +85,40 @@ class Entry(NamedTuple):
     created_at: str
     owner: str
     """an account, or a user of the machine"""
+
+
+TOKEN_DAYS = 90
+"""for which a token proves something, unless another number is given"""
+
+
+class Account(NamedTuple):
+    """Someone who may use the server."""
+
+    id: str
+    name: str
+    role: Role
+    created_at: str
+    disabled: bool
+
+
+class Credential(NamedTuple):
+    """What proves who asks: the session of a browser, or the token of a program. Its secret is not kept."""
+
+    id: str
+    kind: CredentialKind
+    name: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+
+
+class Action(NamedTuple):
+    """Something that was done, or tried."""
+
+    number: int
+    at: str
+    account: str
+    address: str
+    action: str
+    thing: str
+    outcome: str

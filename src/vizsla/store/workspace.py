@@ -10,9 +10,8 @@ from pathlib import Path
 
 from vizsla import files
 from vizsla.errors import Conflict, DiskFull, Forbidden
-from vizsla.store.accounts import Role
 from vizsla.store.queries import Store
-from vizsla.store.rows import Kind
+from vizsla.store.rows import Kind, Role
 
 # The file that makes a folder of each kind whole; it is written last.
 FINAL_FILE: dict[Kind, str] = {

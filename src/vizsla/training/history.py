@@ -6,13 +6,14 @@ another file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import orjson
@@ -44,6 +45,8 @@ PIECE_BYTES = 4_000_000
 MAX_BYTES = 256_000_000
 # Many ask for the same at a time: all who watch a run.
 ANSWERS_KEPT, MAX_POINTS_KEPT = 4, 1000
+# Of long logs: more at a time would each take longer, and none of those who ask would be answered sooner.
+_reading = threading.BoundedSemaphore(2)
 
 
 class Series(NamedTuple):
@@ -154,17 +157,22 @@ class History:
             if stat.st_ino != self._inode or stat.st_size < self._offset:
                 self._forget()
                 self._inode = stat.st_ino
-            while stat.st_size > self._offset:
-                file.seek(self._offset)
-                data = file.read(PIECE_BYTES)
-                if len(data) == PIECE_BYTES and not data.endswith(b"\n"):
-                    data += file.readline()
-                end = data.rfind(b"\n") + 1
-                if end == 0:
-                    break
-                self._take(data[:end])
-                self._offset += end
-                self._told = {}
+            with _reading if stat.st_size - self._offset > PIECE_BYTES else contextlib.nullcontext():
+                while stat.st_size > self._offset and self._take_piece(file):
+                    pass
+
+    def _take_piece(self, file: BinaryIO) -> bool:
+        """Take what follows in a file; false where that is no whole line."""
+        file.seek(self._offset)
+        data = file.read(PIECE_BYTES)
+        if len(data) == PIECE_BYTES and not data.endswith(b"\n"):
+            data += file.readline()
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._take(data[:end])
+            self._offset += end
+            self._told = {}
+        return end > 0
 
     def _take(self, data: bytes) -> None:
         is_kind, columns = _parsed(data, self._path)

@@ -247,7 +247,12 @@ def progress(folder: Path) -> Progress:
     last_epoch = best = error = None
     state: State = "running" if worker is not None else "lost"
     elapsed_s = 0.0
-    for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS)):
+
+    def told(line: bytes) -> bool:
+        # Between the last step and the end of the epoch before it lie thousands of others, which say nothing more.
+        return elapsed_s > 0 and events.is_step(line)
+
+    for number, event in enumerate(events.surviving_backwards(folder / work.EVENTS, skip=told)):
         if number == 0 and event["event"] in events.FINAL:
             state, error = event["event"], event.get("error")
         elapsed_s = elapsed_s or event.get("elapsed_s", 0.0)
@@ -262,8 +267,8 @@ def progress(folder: Path) -> Progress:
 
 def epochs(folder: Path) -> list[events.Event]:
     """The `epoch` events of a run, in order, without those that were undone."""
-    lines, _ = events.read(folder / work.EVENTS)
-    return [line for line in events.surviving(lines) if line["event"] == "epoch"]
+    found = events.surviving_backwards(folder / work.EVENTS, skip=events.is_step)
+    return [line for line in found if line["event"] == "epoch"][::-1]
 
 
 def rewind(folder: Path) -> int:

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from vizsla import files
 from vizsla.api import keeper, uploads
+from vizsla.datasets.upload import MAX_BYTES
 from vizsla.jobs.pool import Pool
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth, metrics, problems
@@ -40,6 +41,7 @@ from vizsla.web.routes import (
     runs,
 )
 from vizsla.web.routes import uploads as upload_routes
+from vizsla.web.tails import Followed
 
 NOUNS = (datasets, runs, evaluations, models, predictions, jobs, queue, find, networks, machine, upload_routes, live)
 # A turn takes a moment; one that waits for a database that is busy, longer.
@@ -53,7 +55,7 @@ def create_app(
     *,
     allowed: Sequence[Path] = (),
     proxied: bool = False,
-    max_upload_bytes: int = uploads.MAX_BYTES,
+    max_upload_bytes: int = MAX_BYTES,
     closing: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
@@ -86,6 +88,7 @@ def create_app(
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
     app.state.live = Live(ws)
+    app.state.followed = Followed()
     app.state.keys = Keys()
     app.state.closing = closing
     ws.store.answers.give_up_all()  # nobody else answers on this workspace

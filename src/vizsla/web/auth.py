@@ -10,9 +10,11 @@ from starlette.requests import HTTPConnection
 
 from vizsla.api import accounts
 from vizsla.errors import Forbidden, NotSignedIn
-from vizsla.store.accounts import Credential, Role
+from vizsla.store.rows import Credential, Role
 from vizsla.store.workspace import Workspace
 
+# What goes on for long, a socket or a log, ends so long after its session has ended or its token was revoked.
+ADMITTED_FOR_S = 5.0
 COOKIE = "vizsla_session"
 """of a browser without TLS; the port follows: a browser gives the cookies of a host to all its servers"""
 # A browser takes a cookie of this name over TLS only, and for this host only.
@@ -74,6 +76,12 @@ def identify(connection: HTTPConnection, ws: Workspace) -> Who:
     return Who(found.account.name, found.account.role, found.credential)
 
 
+def admit(connection: HTTPConnection, ws: Workspace) -> None:
+    """Raise `VizslaError` where who asks may not be told any more; looked at every `ADMITTED_FOR_S`."""
+    if accounts_exist(connection.app, ws):
+        identify(connection, ws)
+
+
 def by_method(connection: HTTPConnection) -> None:
     """Let viewers read, and members do all else; whose things may be changed is for the verbs to say."""
     require(connection, "viewer" if connection.scope.get("method", "GET") in ("GET", "HEAD") else "member")
@@ -88,7 +96,7 @@ def in_person(connection: HTTPConnection) -> None:
     """Let those through who have signed in. A token that was stolen cannot make another, nor an account."""
     credential = who(connection).credential
     if credential is not None and credential.kind != "session":
-        raise Forbidden("A token cannot do this.", remedy="Sign in with name and password.")
+        raise Forbidden("A token cannot do this.", remedy="Sign in with name and password, commands by --as NAME.")
 
 
 def require(connection: HTTPConnection, role: Role) -> None:

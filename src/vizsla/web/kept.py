@@ -6,8 +6,9 @@ import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request
@@ -28,6 +29,8 @@ from vizsla.web.schema import RunAnswer, read
 MAX_BYTES = 64_000_000
 # What an item takes beside its JSON.
 OVERHEAD_BYTES = 1000
+# More would not read faster, and keep those waiting who need no file.
+READ_AT_ONCE = 2
 
 
 Reader = Callable[[Path], BaseModel]
@@ -50,22 +53,32 @@ class _Known(NamedTuple):
 
 
 class Kept:
-    """The things that were asked for last, in bounded memory. Safe to be asked by several threads."""
+    """The things that were asked for last, in bounded memory. Safe to be asked by several threads.
+
+    What several ask for at a time is read once, and no more than `READ_AT_ONCE` things are.
+    """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self.num_bytes = 0
         """memory that they take, nearly"""
         self._lock = threading.Lock()
+        self._reading = [threading.Lock() for _ in range(READ_AT_ONCE)]
         self._known: OrderedDict[tuple[Kind, str], _Known] = OrderedDict()
 
-    def get(self, ws: Workspace, kind: Kind, id: str) -> Item | None:
-        """The thing of this id as it is now; None: it is not finished, or is damaged, or gone."""
-        stamps = _stamps(ws, kind, id)
+    def get(self, ws: Workspace, kind: Kind, id: str, wanted: Mapping[str, str] = MappingProxyType({})) -> Item | None:
+        """The thing of this id as it is now; None: it is not finished, or is damaged, or gone, or not what is wanted.
+
+        Args:
+            wanted: facts that it is to have, see `Item`.
+        """
+        if kind == "run" and wanted.get("state") == "running" and files.lock_holder(ws.folder(kind, id)) is None:
+            return None  # nearly no run is: none of its files need be read for that
         try:
-            return self._get(ws, kind, id, stamps, READERS[kind]) if stamps else None
+            item = self._get(ws, kind, id, READERS[kind]) if _stamps(ws, kind, id) else None
         except VizslaError:
             return None
+        return item if item and all(item.facts.get(name) == value for name, value in wanted.items()) else None
 
     def require(self, ws: Workspace, kind: Kind, id: str) -> Item:
         """The thing of this id as it is now.
@@ -77,30 +90,37 @@ class Kept:
         def reasoned(folder: Path) -> BaseModel:
             return read(ws, kind, id, lambda ws, id: READERS[kind](folder))
 
-        return self._get(ws, kind, id, _stamps(ws, kind, id), reasoned)
+        return self._get(ws, kind, id, reasoned)
 
-    def _get(self, ws: Workspace, kind: Kind, id: str, stamps: tuple[int, ...], open_: Reader) -> Item:
-        # The files were looked at before they are read: what changes in between is read again the next time.
+    def _get(self, ws: Workspace, kind: Kind, id: str, open_: Reader) -> Item:
+        found = self._as_known(ws, kind, id, _stamps(ws, kind, id))
+        if found is not None:
+            return found
+        with self._reading[hash(id) % READ_AT_ONCE]:
+            # Looked at before they are read: what changes in between is read again the next time. And looked at anew:
+            # whoever was here before may have read them as they are now.
+            stamps = _stamps(ws, kind, id)
+            found = self._as_known(ws, kind, id, stamps)
+            if found is not None:
+                return found
+            worker = files.lock_holder(ws.folder(kind, id)) if kind == "run" else None
+            answer = open_(ws.folder(kind, id))
+            item = Item(answer.model_dump_json().encode(), _facts(answer))
+            if stamps:
+                self._keep(kind, id, _Known(stamps, worker, item))
+            return item
+
+    def _as_known(self, ws: Workspace, kind: Kind, id: str, stamps: tuple[int, ...]) -> Item | None:
+        """What is kept of a thing, if that is how its files are now."""
         with self._lock:
             known = self._known.get((kind, id))
-        if known and stamps and known.files == stamps:
-            # A run that has ended says in its events that it goes on, before its worker begins.
-            if kind != "run" or (known.worker is None and known.item.facts["state"] in FINAL):
-                return self._used(kind, id, known)
-            if known.worker == files.lock_holder(ws.folder(kind, id)):
-                return self._used(kind, id, known)
-        worker = files.lock_holder(ws.folder(kind, id)) if kind == "run" else None
-        answer = open_(ws.folder(kind, id))
-        item = Item(answer.model_dump_json().encode(), _facts(answer))
-        if stamps:
-            self._keep(kind, id, _Known(stamps, worker, item))
-        return item
-
-    def _used(self, kind: Kind, id: str, known: _Known) -> Item:
-        with self._lock:
-            if (kind, id) in self._known:
-                self._known.move_to_end((kind, id))
-        return known.item
+            if known is None or not stamps or known.files != stamps:
+                return None
+            self._known.move_to_end((kind, id))
+        # A run that has ended says in its events that it goes on, before its worker begins.
+        if kind != "run" or (known.worker is None and known.item.facts["state"] in FINAL):
+            return known.item
+        return known.item if known.worker == files.lock_holder(ws.folder(kind, id)) else None
 
     def _keep(self, kind: Kind, id: str, known: _Known) -> None:
         with self._lock:

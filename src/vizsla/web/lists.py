@@ -116,8 +116,8 @@ def select(
         size = STEP if asked else wanted.limit - len(found)
         rows = ws.store.page(kind, wanted.cut(size + 1, place), owner=wanted.owner, name=wanted.name, parents=made_from)
         for number, entry in enumerate(rows[:size], 1):
-            item = kept.get(ws, kind, entry.id)
-            if item is not None and all(item.facts.get(name) == value for name, value in asked.items()):
+            item = kept.get(ws, kind, entry.id, asked)
+            if item is not None:
                 found.append(item.body)
             last, looked = entry, looked + 1
             if len(found) == wanted.limit or looked == LOOKED_AT:

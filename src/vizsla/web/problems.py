@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
-from vizsla.api.uploads import WrongOffset
+from vizsla.api.receiving import WrongOffset
 from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
 MEDIA_TYPE = "application/problem+json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
@@ -12,13 +13,18 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from vizsla.api.logs import Tail, is_live
+from vizsla.errors import Busy, NotSignedIn, TooMany, VizslaError
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
+from vizsla.web import auth
 
 MEDIA_TYPE = "application/x-ndjson"
 POLL_S, HEARTBEAT_S = 0.25, 15.0
+MAX_FOLLOWED, MAX_FOLLOWED_EACH = 100, 20
+"""logs that are followed at a time: by all, and by one account"""
 
 
 class LogQuery(BaseModel):
@@ -58,14 +64,69 @@ class Thing(NamedTuple):
     id: str
 
 
+class Followed:
+    """How many logs are followed, and by whom. Each is looked at four times a second. Of the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._by: Counter[str] = Counter()
+
+    def enter(self, name: str) -> None:
+        """Count one more of an account, until `leave`.
+
+        Raises:
+            TooMany: it follows many.
+            Busy: all together do.
+        """
+        if self._by[name] >= MAX_FOLLOWED_EACH:
+            raise TooMany(f"You follow {MAX_FOLLOWED_EACH} logs.", where="follow", remedy="Let go of some first.")
+        if self._by.total() >= MAX_FOLLOWED:
+            raise Busy(
+                f"{MAX_FOLLOWED} logs are followed.", where="follow", remedy="Ask without `follow`, or again later."
+            )
+        self._by[name] += 1
+
+    def leave(self, name: str) -> None:
+        """Count one less."""
+        self._by -= Counter([name])
+
+
+class _Lines(StreamingResponse):
+    """Lines that go on for long; when they have ended, or were never asked for, nothing is held for them."""
+
+    def __init__(self, lines: AsyncIterator[bytes], end: Callable[[], None]) -> None:
+        # A proxy such as nginx is not to collect what follows.
+        super().__init__(lines, media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"})
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
+
+
 async def logged(ws: Workspace, find: Callable[[], Thing], request: Request, wanted: LogQuery) -> Response:
-    """The log of what works on the thing that `find` finds."""
+    """The log of what works on the thing that `find` finds.
+
+    Raises:
+        TooMany, Busy: see `Followed.enter`.
+    """
     thing, tail = await run_in_threadpool(_opened, ws, find, int(wanted.after))
-    enough = request.app.state.closing if wanted.follow else lambda: True
-    # A proxy such as nginx is not to collect what follows.
-    return StreamingResponse(
-        _lines(ws, thing, tail, enough), media_type=MEDIA_TYPE, headers={"X-Accel-Buffering": "no"}
-    )
+    if not wanted.follow:
+        return _Lines(_lines(ws, thing, tail, None), tail.close)
+    followed: Followed = request.app.state.followed
+    name = auth.who(request).name
+    try:
+        followed.enter(name)
+    except VizslaError:
+        tail.close()
+        raise
+
+    def end() -> None:
+        followed.leave(name)
+        tail.close()
+
+    return _Lines(_lines(ws, thing, tail, _Follower(request, ws)), end)
 
 
 def _opened(ws: Workspace, find: Callable[[], Thing], after: int) -> tuple[Thing, Tail]:
@@ -73,23 +134,40 @@ def _opened(ws: Workspace, find: Callable[[], Thing], after: int) -> tuple[Thing
     return thing, Tail(ws, thing.kind, thing.id, after)
 
 
-async def _lines(ws: Workspace, thing: Thing, tail: Tail, enough: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """What is there, and what is added until the work has ended or it is `enough`."""
+class _Follower:
+    """Who follows a log, and may be told for as long as they would be let in."""
+
+    def __init__(self, request: Request, ws: Workspace) -> None:
+        self._request, self._ws = request, ws
+        self._admitted_at = time.monotonic()
+
+    async def may(self) -> bool:
+        """Whether they may be told more; looked up from time to time."""
+        if time.monotonic() - self._admitted_at > auth.ADMITTED_FOR_S:
+            try:
+                await run_in_threadpool(auth.admit, self._request, self._ws)
+            except NotSignedIn:
+                return False
+            self._admitted_at = time.monotonic()
+        return not self._request.app.state.closing()
+
+
+async def _lines(ws: Workspace, thing: Thing, tail: Tail, follower: _Follower | None) -> AsyncIterator[bytes]:
+    """What is there; for a follower also what is added until the work has ended, or they may not be told any more."""
     told_at = time.monotonic()
-    try:
-        while True:
-            live = await run_in_threadpool(is_live, ws, thing.kind, thing.id)  # before the log: no line is missed
-            while found := await run_in_threadpool(tail.read, ended=not live):
-                yield b"".join(_line(line.text, line.next, line.goes_on) for line in found)
-                told_at = time.monotonic()
-            if not live or enough():
+    while True:
+        live = await run_in_threadpool(is_live, ws, thing.kind, thing.id)  # before the log: no line is missed
+        while found := await run_in_threadpool(tail.read, ended=not live):
+            yield b"".join(_line(line.text, line.next, line.goes_on) for line in found)
+            told_at = time.monotonic()
+            if follower is not None and not await follower.may():
                 return
-            if time.monotonic() - told_at > HEARTBEAT_S:
-                yield _line(None, tail.place, False)
-                told_at = time.monotonic()
-            await asyncio.sleep(POLL_S)
-    finally:
-        tail.close()
+        if not live or follower is None or not await follower.may():
+            return
+        if time.monotonic() - told_at > HEARTBEAT_S:
+            yield _line(None, tail.place, False)
+            told_at = time.monotonic()
+        await asyncio.sleep(POLL_S)
 
 
 def _line(text: str | None, following: int, goes_on: bool) -> bytes:

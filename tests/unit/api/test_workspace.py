@@ -127,6 +127,34 @@ def test_a_damaged_folder_does_not_hide_the_others(ws: Workspace) -> None:
     assert [row.name for row in ws.store.all("dataset")] == ["whole"]
 
 
+def test_what_was_made_from_what_is_known_again_after_the_loss_of_the_database(ws: Workspace) -> None:
+    whole = {"id": "1dddddddd", "name": "d", "created_at": "2026"}
+    made = {"id": "1rrrrrrrr", "name": "r", "created_at": "2027", "dataset": {"id": "1dddddddd"}, "model": {"id": 7}}
+    for kind, facts in (("dataset", whole), ("run", made)):
+        (ws.root / f"{kind}s" / str(facts["id"])).mkdir()
+        files.write_json(ws.root / f"{kind}s" / str(facts["id"]) / f"{kind}.json", facts)
+    assert workspace.sweep(ws) == []
+    assert [row.name for row in ws.store.children("1dddddddd")] == ["r"]
+
+
+def test_only_what_is_wanted_is_read(ws: Workspace) -> None:
+    for name in "abc":
+        with workspace.claim(ws, "dataset", name) as claim:
+            files.write_json(claim.folder / "dataset.json", {"name": name})
+    read: list[str] = []
+
+    def name_of(folder: Path) -> str:
+        read.append(folder.name)
+        return str(files.read_json(folder / "dataset.json")["name"])
+
+    assert workspace.readable(ws, "dataset", name_of, 2) == ["b", "c"]
+    assert len(read) == 2
+    (claim.folder / "dataset.json").write_text("[")
+    with pytest.warns(UserWarning, match="'c'.*is left out"):
+        assert workspace.readable(ws, "dataset", name_of, 2) == ["a", "b"]
+    assert workspace.readable(ws, "dataset", lambda folder: folder.name) == [row.id for row in ws.store.all("dataset")]
+
+
 def test_a_damaged_database_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "vizsla.db").write_bytes(b"not a database" * 1000)

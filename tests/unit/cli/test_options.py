@@ -41,6 +41,7 @@ def test_a_network_of_nothing_is_refused(cli: Cli, option: str, value: int) -> N
         ("run", "extend", "x", "--epochs", "none"),
         ("network", "show", "lenet", "--classes", 2.5),
         ("predict", "m", "--top", 1.5),
+        ("run", "list", "--limit", 0),
     ],
 )
 def test_counts_are_whole_numbers(cli: Cli, words: tuple[object, ...]) -> None:

@@ -15,7 +15,7 @@ import pytest
 import vizsla
 from vizsla import errors
 from vizsla.api import datasets, jobs, runs, things
-from vizsla.client.server import OF_WORKSPACES, Away, base_of
+from vizsla.client.server import OF_WORKSPACES, Away, Person, base_of
 from vizsla.errors import Conflict, InvalidInput, NotFound, NotSignedIn, Unavailable, VizslaError
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
@@ -109,6 +109,16 @@ def test_a_token_never_leaves_the_machine_without_encryption(url: str) -> None:
     vizsla.connect(url).close()
 
 
+def test_a_password_neither_leaves_without_encryption_nor_is_shown() -> None:
+    with pytest.raises(InvalidInput, match="A password is not sent without encryption") as refused:
+        vizsla.connect("http://example.org", account="ada", password="sesame")
+    assert "sesame" not in str(refused.value)
+    for given in ({"account": "ada"}, {"password": "sesame"}, {"token": "x", "account": "ada", "password": "sesame"}):
+        with pytest.raises(InvalidInput, match="by a token, or by an account"):
+            vizsla.connect("https://example.org", **given)
+    assert "sesame" not in repr(Person("ada", "sesame"))
+
+
 @pytest.mark.parametrize("token", ["", " x", "x\r\nHost: evil", "ü"])
 def test_what_is_no_token(token: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be a token"):
@@ -192,6 +202,17 @@ def test_what_only_reads_is_asked_again_and_the_rest_is_not(fake: Fake) -> None:
         with pytest.raises(Away, match="is not known"):
             datasets.delete(server, "x")
         assert [method for method, _, _ in fake.asked[4:]] == ["GET", "DELETE"]
+
+
+def test_only_the_newest_are_asked_for(fake: Fake) -> None:
+    for names, following in (("edc", "more"), ("ba", None)):
+        fake.say(200, {"items": list(names), "next": following})
+    with vizsla.connect(fake.url) as server:
+        assert server.newest("datasets", limit=4) == ["b", "c", "d", "e"]
+    assert [path for _, path, _ in fake.asked] == [
+        "/api/v1/datasets?limit=4",
+        "/api/v1/datasets?limit=4&after=more",
+    ]
 
 
 def test_what_makes_something_has_a_key_of_its_own(fake: Fake) -> None:

@@ -224,6 +224,9 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
 def test_the_page_loads_nothing(tmp_path: Path) -> None:
     run(tmp_path)
     page = (tmp_path / "report.html").read_text()
+    report = read_report(tmp_path)
+    assert f"<code>{report.id}</code>" in page
+    assert f"<bdi>{report.name}</bdi>" not in page, "it may be renamed"
     assert "default-src 'none'" in page
     assert not re.search(r"https?://", page)
     assert set(re.findall(r'(?:src|href)="([a-z/]+)', page)) == {"data"}

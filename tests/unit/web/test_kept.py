@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 import vizsla
 from vizsla import events, files
+from vizsla.evaluation.report import read_report
 from vizsla.store.workspace import Workspace
-from vizsla.web.kept import OVERHEAD_BYTES, Kept
+from vizsla.web.kept import OVERHEAD_BYTES, READERS, Kept
 
 EXAMPLES = json.loads(resources.files("vizsla.web").joinpath("examples.json").read_text())
 
@@ -66,6 +69,50 @@ def test_a_run_is_as_its_worker_and_its_events_are(ws: Workspace) -> None:
     with events.EventLog(folder / "events.jsonl") as log:
         log.write("resumed", step=0, after="done")
     assert state() == "lost"
+
+
+def test_what_several_ask_for_is_read_once_and_never_as_it_was_before(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, id = Kept(), _report(ws, "old")
+    begun, go_on, num_read = threading.Event(), threading.Event(), 0
+
+    def slow(folder: Path) -> BaseModel:
+        nonlocal num_read
+        num_read += 1
+        found = read_report(folder)
+        begun.set()
+        assert go_on.wait(10)
+        return found
+
+    monkeypatch.setitem(READERS, "evaluation", slow)
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(kept.get, ws, "evaluation", id)
+        assert begun.wait(10)
+        files.write_json(ws.folder("evaluation", id) / "report.json", EXAMPLES["Report"] | {"id": id, "name": "new"})
+        later = [pool.submit(kept.get, ws, "evaluation", id) for _ in range(8)]
+        go_on.set()
+        assert [json.loads(one.body)["name"] for one in (done.result() for done in (first, *later)) if one] == [
+            "old",
+            *["new"] * 8,
+        ]
+    assert num_read == 2
+
+
+def test_what_cannot_be_what_is_wanted_is_not_read(ws: Workspace) -> None:
+    kept, id = Kept(), ws.store.add("run", "r").id
+    folder = ws.folder("run", id)
+    folder.mkdir()
+    files.write_json(folder / "run.json", EXAMPLES["RunAnswer"]["run"] | {"id": id, "name": "r"})
+    assert kept.get(ws, "run", id, {"state": "running"}) is None
+    assert kept.num_bytes == 0
+    with files.Lock(folder):
+        assert kept.get(ws, "run", id, {"state": "running", "network": "alexnet"}) is None
+        found = kept.get(ws, "run", id, {"state": "running"})
+        assert found is not None
+        assert found.facts["state"] == "running"
+    assert kept.get(ws, "run", id, {"state": "running"}) is None
+    assert kept.get(ws, "run", id, {"state": "lost"}) is not None
 
 
 def test_memory_is_bounded(ws: Workspace) -> None:

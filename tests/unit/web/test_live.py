@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 import vizsla
 from vizsla import events
 from vizsla.store.workspace import Workspace
-from vizsla.web import live
+from vizsla.web import auth, live
 from vizsla.web.live import Live
 from vizsla.web.routes import live as route
 from vizsla.web.routes.live import Client
@@ -132,7 +132,7 @@ def test_one_who_does_not_keep_up_is_let_go_and_the_others_are_not_held_up(
 
 
 def test_who_may_not_watch_any_more_is_let_go(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(route, "ADMITTED_FOR_S", 0.05)
+    monkeypatch.setattr(auth, "ADMITTED_FOR_S", 0.05)
     from vizsla.api import accounts
 
     accounts.create(ws, "ada", "correct horse battery", role="admin")

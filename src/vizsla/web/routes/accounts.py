@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vizsla.api import accounts
 from vizsla.errors import Conflict, Forbidden, InvalidInput, NotSignedIn
-from vizsla.store.accounts import Role
+from vizsla.store.rows import TOKEN_DAYS, Role
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
 from vizsla.web.attempts import Attempts
@@ -99,7 +99,7 @@ class NewToken(Confirmed):
     """A token to make."""
 
     name: str = Field(max_length=100, description="what it is for")
-    days: int = Field(accounts.TOKEN_DAYS, ge=1, le=accounts.MAX_TOKEN_DAYS)
+    days: int = Field(TOKEN_DAYS, ge=1, le=accounts.MAX_TOKEN_DAYS)
 
 
 class Secret(TokenAnswer):

@@ -22,8 +22,6 @@ router = APIRouter()
 MAX_WATCHED = 200
 # A client that does not take a message within this time is too slow, or gone.
 SLOW_S = 20.0
-# A session that has ended, or a token that was revoked, is noticed after so long.
-ADMITTED_FOR_S = 60.0
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
 
 
@@ -52,12 +50,6 @@ async def live(socket: WebSocket, ws: Ws) -> None:
     """
     await socket.accept()
     await Client(socket, ws).serve()
-
-
-def admit(socket: WebSocket, ws: Workspace) -> None:
-    """Raise `VizslaError` where who asks may not be told any more."""
-    if auth.accounts_exist(socket.app, ws):
-        auth.identify(socket, ws)
 
 
 class Client:
@@ -96,8 +88,8 @@ class Client:
 
     async def _stay_admitted(self) -> None:
         while True:
-            await asyncio.sleep(ADMITTED_FOR_S)
-            await run_in_threadpool(admit, self._socket, self._ws)
+            await asyncio.sleep(auth.ADMITTED_FOR_S)
+            await run_in_threadpool(auth.admit, self._socket, self._ws)
 
     async def _listen(self) -> None:
         while True:

@@ -120,7 +120,7 @@ def get_notes(ws: Ws, reference: str, request: Request) -> Response:
 
 @router.delete("/{reference}")
 def delete_model(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
-    """Delete a model; refused while evaluations or predictions were made from it."""
+    """Delete a model; refused while evaluations, predictions or runs were made from it."""
     id = exact(ws, reference, "model")
     with unchanged(request, lambda: kept.require(ws, "model", id).body):
         return EntryAnswer.model_validate(models.delete(ws, id))

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from vizsla.api import predictions
+from vizsla.datasets.spec import upload_id
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
@@ -38,7 +39,9 @@ class NewPrediction(Queued):
     """Pictures to classify."""
 
     model: str = Field(description="id or name of a model")
-    source: Path = Field(description="a folder, searched to the bottom, or a text file with a path in each line")
+    source: Path = Field(
+        description="a folder or an archive, searched to the bottom; upload:ID; or a text list with a path in each line"
+    )
     base: Path | None = Field(None, description="to which the paths of a list are relative; default: its own folder")
     top: int = Field(5, ge=1, le=MAX_TOP, description="how many classes to name for each picture")
     name: Name | None = None
@@ -58,9 +61,9 @@ def list_predictions(ws: Ws, kept: Known, wanted: Annotated[PredictionListing, Q
 
 @router.post("", status_code=202, dependencies=KEYED)
 def create_prediction(ws: Ws, body: NewPrediction, request: Request, response: Response) -> JobAnswer:
-    """Put a prediction into the queue, of pictures that the server may read."""
+    """Put a prediction into the queue, of pictures that the server may read, or of an upload."""
     model = exact(ws, body.model, "model")
-    source = allowed(request, body.source, where="source")
+    source = body.source if upload_id(body.source) else allowed(request, body.source, where="source")
     base = allowed(request, body.base, where="base") if body.base is not None else None
     within = request.app.state.allowed
     return queued(

@@ -305,7 +305,7 @@ def get_notes(ws: Ws, reference: str, request: Request) -> Response:
 
 @router.delete("/{reference}")
 def delete_run(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
-    """Delete a run with its checkpoints; refused while models or evaluations were made from it."""
+    """Delete a run with its checkpoints; refused while models, evaluations or runs were made from it."""
     id = exact(ws, reference, "run")
     with unchanged(request, lambda: kept.require(ws, "run", id).body):
         return EntryAnswer.model_validate(runs.delete(ws, id))

@@ -13,8 +13,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 from starlette.requests import ClientDisconnect
 
-from vizsla.api import uploads
-from vizsla.datasets.upload import Kind
+from vizsla.api import receiving, uploads
+from vizsla.datasets.upload import Kind, Status
 from vizsla.errors import InvalidInput, VizslaError
 from vizsla.web.schema import Answer, Body, Page, Ws
 
@@ -50,10 +50,11 @@ class UploadAnswer(Answer):
     owner: str
     created_at: str
     size: int | None
+    sha256: str | None = Field(description="of the whole, as it was promised")
     offset: int = Field(description="bytes that are there: where to go on")
     complete: bool = Field(description="of an archive or a picture: it is whole, and is what was promised")
     num_pictures: int = Field(description="of a folder")
-    used_by: str | None = Field(description="id of the dataset that is being made from it")
+    used_by: str | None = Field(description="id of the dataset or prediction that is being made from it")
     expires_at: float = Field(description="when it is removed unless more of it comes, in seconds since 1970")
 
 
@@ -98,14 +99,14 @@ async def append_to_upload(
 
     A wrong offset is a conflict, whose `Upload-Offset` is the true one. With the last byte the hash is checked.
     """
-    return _answer(await _receive(request, partial(uploads.Receiving, ws, id, upload_offset)), response)
+    return _answer(await _receive(request, partial(receiving.Receiving, ws, id, upload_offset)), response)
 
 
 @router.put("/{id}/pictures/{path:path}", openapi_extra=BYTES)
 async def put_picture(ws: Ws, id: str, path: str, request: Request, response: Response) -> UploadAnswer:
     """Put a picture of 16 MiB at most into a folder, as CLASS/FILE. One that is there already is replaced."""
     limit = request.app.state.max_upload_bytes
-    begin = partial(uploads.ReceivingPicture, ws, id, path, max_bytes=limit)
+    begin = partial(receiving.ReceivingPicture, ws, id, path, max_bytes=limit)
     return _answer(await _receive(request, begin), response)
 
 
@@ -116,24 +117,24 @@ def list_pictures(
     after: Annotated[str, Query(description="The `next` of the answer before.", pattern="^[0-9]{1,15}$")] = "0",
 ) -> Page[UploadedAnswer]:
     """The pictures that came into a folder, in that order; one that came twice is named twice."""
-    lines, place = uploads.pictures(ws, id, int(after))
-    items = [UploadedAnswer(path=line["path"], bytes=line["bytes"], sha256=line["sha256"]) for line in lines]
+    found, place = uploads.pictures(ws, id, int(after))
+    items = [UploadedAnswer.model_validate(picture) for picture in found]
     return Page(items=items, next=str(place) if items else None)
 
 
 @router.delete("/{id}")
 def delete_upload(ws: Ws, id: str) -> dict[str, str]:
-    """Delete an upload; refused while a dataset is being made from it."""
+    """Delete an upload; refused while something is being made from it."""
     return {"id": uploads.delete(ws, id).id}
 
 
 class _Receiver(Protocol):
     def write(self, data: bytes) -> None: ...
-    def finish(self) -> uploads.Status: ...
+    def finish(self) -> Status: ...
     def close(self) -> None: ...
 
 
-async def _receive(request: Request, begin: Callable[[], _Receiver]) -> uploads.Status:
+async def _receive(request: Request, begin: Callable[[], _Receiver]) -> Status:
     """Hand the body of a request to a receiver, a megabyte at a time; no more of it is in memory."""
     pieces = _pieces(request)
     try:
@@ -148,7 +149,7 @@ async def _receive(request: Request, begin: Callable[[], _Receiver]) -> uploads.
         # One who is still sending would find the line cut, and not the answer.
         sent = 0
         async for piece in pieces:
-            if (sent := sent + len(piece)) > uploads.MAX_CHUNK_BYTES:
+            if (sent := sent + len(piece)) > receiving.MAX_CHUNK_BYTES:
                 break
         raise
 
@@ -183,7 +184,7 @@ async def _pieces(request: Request) -> AsyncIterator[bytes]:
         raise InvalidInput(broken, remedy="Go on where the upload ends.")
 
 
-def _answer(status: uploads.Status, response: Response | None = None) -> UploadAnswer:
+def _answer(status: Status, response: Response | None = None) -> UploadAnswer:
     record = status.upload
     if response is not None:
         response.headers["Upload-Offset"] = str(status.offset)
