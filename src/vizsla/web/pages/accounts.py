@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from vizsla.api import accounts as verbs
+from vizsla.store.rows import TOKEN_DAYS
 from vizsla.web import auth
 from vizsla.web.auth import Asker
 from vizsla.web.pages.render import PageRoute, render
@@ -30,7 +31,7 @@ def sign_in(request: Request, next: Annotated[str, Query(max_length=2000)] = "/"
 def my_account(ws: Ws, asker: Asker, request: Request) -> HTMLResponse:
     """One's own account: password, tokens."""
     tokens = verbs.tokens(ws, asker.name) if asker.credential else []
-    return render(request, "account.html", twin="/api/v1/session", tokens=tokens, days=verbs.TOKEN_DAYS)
+    return render(request, "account.html", twin="/api/v1/session", tokens=tokens, days=TOKEN_DAYS)
 
 
 @router.get("/accounts", response_class=HTMLResponse, dependencies=[Depends(auth.admin)])
