@@ -138,9 +138,10 @@ def serve(
             logs.install(log_format)
             server = uvicorn.Server(uvicorn.Config(app, **_settings(reach)))
             url = _url("https" if reach.tls_cert else "http", host, listening)
-            console = safe(url.removesuffix("api/v1"))
-            err.print(f"The console of {safe(ws.root)} is at [bold]{console}[/]", soft_wrap=True)
-            err.print(f"Programs ask {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
+            err.print(
+                f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
+            )
+            err.print(f"In a browser: [bold]{safe(url.removesuffix('api/v1'))}[/]", soft_wrap=True)
             with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
                 server.run(sockets=[listening])
 
