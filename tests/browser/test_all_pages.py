@@ -1,0 +1,120 @@
+"""Every page, with names that attack it: it runs nothing of them, fits, and can be used without eyes or mouse."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.browser.conftest import TINY
+from tests.support import Server, draw_shapes
+
+import vizsla
+from vizsla.api import datasets, evaluations, models, notes, predictions, runs
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+ATTACK = '"><img src=x onerror=alert(1)>'
+LONG = "a name of two hundred characters that goes on and on " * 2
+HOSTILE = ("<b>'\"&amp;{{ 7*7 }}", "\u202e" + "reversed", "x" * 90)
+PATHS = (
+    "/", "/datasets", "/datasets/new", "/datasets/{name}", "/runs", "/runs/new", "/runs/{name}",
+    "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/models", "/models/{name}",
+    "/models/{name}/try", "/predictions/{name}", "/jobs", "/devices", "/account", "/accounts", "/about",
+)  # fmt: skip
+# What axe calls serious or worse is a defect; the rest is a matter of taste.
+SERIOUS = ("serious", "critical")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which every name, label, note and file name attacks."""
+    folder = tmp_path_factory.mktemp("hostile")
+    pictures = draw_shapes(folder / "pictures", labels=HOSTILE, num=12)
+    first = next(iter(sorted((pictures / HOSTILE[0]).iterdir())))
+    first.rename(first.with_name("<script>alert(1)<.png"))
+    (pictures / HOSTILE[2] / "<svg onload=alert(1)>.png").write_bytes(b"no picture")
+    spec = vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20, test_percent=20)
+    with vizsla.open(folder / "workspace") as ws:
+        datasets.create(ws, ATTACK[:-1], spec)
+        for name in (ATTACK, LONG[:100].strip()):
+            runs.start(ws, ATTACK[:-1], TINY, name=name)
+        evaluations.create(ws, ATTACK, split="test", name=ATTACK)
+        models.export(ws, ATTACK, name=ATTACK)
+        predictions.create(ws, ATTACK, pictures, name=ATTACK)
+        for kind in ("dataset", "run", "evaluation", "model", "prediction"):
+            notes.write(ws, kind, ws.store.all(kind)[0].id, f"{ATTACK}\n</textarea><script>alert(1)</script>")
+        return ws.root
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The script that looks for what keeps people out."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, which brings axe-core")
+    folder = tmp_path_factory.mktemp("npm")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / name, folder)
+    subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=120)
+    return (folder / "node_modules/axe-core/axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def paths(full: Path) -> list[str]:
+    """Every page, of things by their ids."""
+    with vizsla.open(full) as ws:
+        ids = {kind: ws.store.all(kind)[0].id for kind in ("dataset", "run", "evaluation", "model", "prediction")}
+        other = ws.store.all("run")[-1].id
+    found = []
+    for path in PATHS:
+        kind = path.strip("/").partition("/")[0].removesuffix("s")
+        found.append(path.format(name=ids.get(kind, ids["run"]), other=other) if "{" in path else path)
+    return found
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_every_page_fits_and_runs_nothing_of_others(
+    server: Server, new_page: Callable[..., Any], paths: list[str], width: int, scheme: str
+) -> None:
+    page = new_page(server, width=width, scheme=scheme)
+    page.on("dialog", lambda dialog: pytest.fail("a name was run"))
+    for path in paths:
+        answer = page.goto(path)
+        assert answer.status == 200, path
+        page.wait_for_timeout(200)
+        assert page.locator("h1").count() == 1, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("img[src='x']").count() == 0, path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_people_out(
+    server: Server, new_page: Callable[..., Any], paths: list[str], axe: str, scheme: str
+) -> None:
+    page = new_page(server, scheme=scheme)
+    found = {}
+    for path in paths:
+        page.goto(path)
+        page.wait_for_timeout(200)
+        page.evaluate(axe)
+        told = page.evaluate("axe.run({resultTypes: ['violations']})")
+        wrong = [one for one in told["violations"] if one["impact"] in SERIOUS]
+        found |= {(path, one["id"]): [node["html"][:200] for node in one["nodes"][:3]] for one in wrong}
+    assert found == {}
+
+
+def test_every_page_has_its_twin(server: Server, paths: list[str]) -> None:
+    base = server.url.removesuffix("/api/v1")
+    for path in paths:
+        if path.startswith(("/about", "/models/") if path.endswith("/try") else ("/about",)) or path.endswith("/new"):
+            continue
+        page = server.client.get(base + path, headers={"Accept": "text/html"}).text
+        (twin,) = (line.split('href="')[1].split('"')[0] for line in page.splitlines() if 'rel="alternate"' in line)
+        answer = server.client.get(base + twin.replace("&amp;", "&"))
+        assert answer.status_code == 200, (path, twin)
+        assert "json" in answer.headers["content-type"], (path, twin)
