@@ -104,6 +104,7 @@ def new_run(
         datasets=choices,
         dataset=dataset,
         source=source,
+        begun_source=source is not None and ws.is_finished("run", source.id),
         net=values.get("net", DEFAULT_NET),
         device=values.get("device", "auto"),
         processes=values.get("processes", 1),

@@ -32,7 +32,7 @@ export function linesOf(plot, run, curves, { axis, smooth }, { prefix = "", only
     if (only && !only.includes(name)) continue;
     const series = curves.series.get(name);
     if (!series?.value.length) continue;
-    const line = { name: prefix + title, colour: colour ?? own, dash, ...extra };
+    const line = { name: prefix + title, colour: colour ?? own, ...extra, ...(dash ? { dash, dots: false } : {}) };
     line.x = axis === "time" ? [...series.time] : series.step.map(place(run, axis));
     line.y = [...series.value];
     if (SMOOTHED.has(name) && smooth > 0) {
