@@ -38,7 +38,7 @@ def marks_of(path: Path) -> list[Mark]:
                 event = _parsed(line)
                 if event is not None:
                     found.append(_mark(event, _step(last)))
-                    last = b"" if event["event"] == "resumed" else last
+                    last = line if event["event"] == "resumed" else last
     except FileNotFoundError:
         return []
     return found[-MAX_MARKS:]

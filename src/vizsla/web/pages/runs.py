@@ -10,9 +10,12 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from vizsla import files, work
-from vizsla.api import machine, networks, notes
+from vizsla.api import notes
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.jobs.spec import JobSpec
+from vizsla.machine import gpus
+from vizsla.machine.devices import devices
+from vizsla.networks import known, own
 from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 from vizsla.training import run as records
@@ -34,6 +37,7 @@ MAX_MADE = 20
 FIRST_FIELDS = ("preset", "tune", "epochs", "batch_size", "learning_rate")
 PICKED = ("net", "weights", "device", "processes")
 DEFAULT_NET = TrainingSpec().net
+CLASSIC = ("lenet", "alexnet", "googlenet")
 
 
 class Setting(NamedTuple):
@@ -64,7 +68,7 @@ def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunL
         descending=wanted.descending,
         states=get_args(records.State),
         datasets=_named(datasets.list_datasets(ws, kept, Listing(limit=MAX_CHOICES))),
-        networks=sorted({one["run"]["spec"]["net"] for one in page["items"]} | {DEFAULT_NET, "lenet", "alexnet"}),
+        networks=sorted({one["run"]["spec"]["net"] for one in page["items"]} | {DEFAULT_NET, *CLASSIC}),
     )
 
 
@@ -110,7 +114,7 @@ def new_run(
         processes=values.get("processes", 1),
         weights=values.get("weights", "auto"),
         begun=begun,
-        devices=[held.device for held in machine.held(ws)],
+        devices=devices(gpus.find()),
         suggested=_suggested(ws),
         first=list(first.values()),
         groups=forms.groups(TrainingSpec, "spec", GROUPS, skip=(*FIRST_FIELDS, *PICKED), values=values),
@@ -258,8 +262,20 @@ def _weights(ws: Workspace, kept: Kept) -> list[dict[str, str]]:
     return found
 
 
-def _suggested(ws: Workspace) -> list[networks.Network]:
-    """The network that is the default, one's own, and the classic ones: a choice before anybody searches."""
-    first = networks.catalogue(ws, DEFAULT_NET, limit=1).networks
-    own = networks.catalogue(ws, family="own", limit=MAX_MADE).networks
-    return [*first, *own, *networks.catalogue(ws, family="classic", limit=MAX_MADE).networks]
+class Suggested(NamedTuple):
+    """A network to choose before anybody searches."""
+
+    name: str
+    family: str
+    num_parameters: int | None
+
+
+def _suggested(ws: Workspace) -> list[Suggested]:
+    """The default, one's own, and the classic ones. The whole catalogue takes seconds: the page asks for it later."""
+    named = [(DEFAULT_NET, ""), *((name, "own") for name in own.find(ws.network_folders))]
+    named += [(name, "classic") for name in CLASSIC]
+    kept = {name: known.kept_answer(ws.root / "cache", name) or {} for name, family in named if family != "own"}
+    return [
+        Suggested(name, kept.get(name, {}).get("family", family), kept.get(name, {}).get("num_parameters"))
+        for name, family in named
+    ]

@@ -26,11 +26,13 @@ function row(one, checked) {
 async function search(after = "") {
   const text = field.value.trim().toLowerCase(), now = chosen();
   const kept = list.querySelector("input:checked")?.closest("label");
+  if (text && !after) list.setAttribute("aria-busy", "true");
   const found = text || after ? await get(`/api/v1/networks?limit=30&name=${encodeURIComponent(text)}${after ? `&after=${encodeURIComponent(after)}` : ""}`) : null;
   if (text !== field.value.trim().toLowerCase()) return;
   const rows = found ? found.items.filter((one) => one.name !== now).map((one) => row(one, false)) : first.filter((one) => one !== kept);
   if (after) list.append(...rows);
   else list.replaceChildren(...(kept ? [kept] : []), ...rows);
+  list.removeAttribute("aria-busy");
   following = found?.next ?? null;
   more.hidden = !following;
   if (found && !rows.length && !after) list.append(Object.assign(document.createElement("p"), { className: "small soft", textContent: "No other network has this in its name." }));
