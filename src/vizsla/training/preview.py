@@ -85,11 +85,8 @@ def preview(dataset_folder: Path, asked: TrainingSpec, net: str, out: Path, cach
 
 
 def _changed(spec: TrainingSpec, has_weights: bool) -> dict[str, dict[str, Any]]:
-    """The settings that differ from the defaults; those that follow from the preset or from `tune` are no change."""
-    fields = TrainingSpec.model_fields
-    plain = TrainingSpec(net=spec.net, preset=spec.preset, tune=spec.tune).resolved(has_weights=has_weights)
-    usual = plain.model_dump(mode="json") | {"net": fields["net"].default, "preset": fields["preset"].default}
-    usual["tune"] = TrainingSpec(net=spec.net, preset=spec.preset).resolved(has_weights=has_weights).tune
+    """The settings that differ from the defaults."""
+    usual = spec.usual(has_weights=has_weights)
     return {
         name: {"value": value, "default": usual[name]}
         for name, value in spec.model_dump(mode="json").items()

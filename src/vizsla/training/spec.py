@@ -295,6 +295,13 @@ class TrainingSpec(BaseModel):
         plain = ("adam", "adamw", "adagrad", "adadelta", "lamb")
         return f"the optimiser is {self.optimizer}" if self.optimizer in plain else ""
 
+    def usual(self, *, has_weights: bool) -> dict[str, Any]:
+        """What a resolved spec would be by default; what follows from the preset or from `tune` is a default."""
+        fields = type(self).model_fields
+        plain = TrainingSpec(net=self.net, preset=self.preset, tune=self.tune).resolved(has_weights=has_weights)
+        usual = plain.model_dump(mode="json") | {"net": fields["net"].default, "preset": fields["preset"].default}
+        return usual | {"tune": TrainingSpec(net=self.net, preset=self.preset).resolved(has_weights=has_weights).tune}
+
     def resolved(self, *, has_weights: bool) -> TrainingSpec:
         """The same settings with every None replaced by its default.
 

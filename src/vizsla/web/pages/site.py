@@ -12,6 +12,7 @@ from vizsla.web.pages import (
     about,
     accounts,
     assets,
+    compare,
     datasets,
     devices,
     evaluations,
@@ -23,7 +24,7 @@ from vizsla.web.pages import (
 )
 from vizsla.web.pages.render import wrong
 
-PAGES = (home, datasets, runs, evaluations, models, predictions, jobs, devices, about)
+PAGES = (home, datasets, runs, compare, evaluations, models, predictions, jobs, devices, about)
 
 
 def install(app: FastAPI) -> None:

@@ -21,7 +21,17 @@ export function values(form) {
 function valueOf(field) {
   if (field.type === "checkbox") return field.checked;
   if (field.value === "") return undefined;
+  if (field.dataset.type === "boolean") return field.value === "true";
   return field.type === "number" || field.dataset.type === "number" ? Number(field.value) : field.value;
+}
+
+// The field that an error is about: the one of its name, or of the end of its name, or one that its text names.
+function fieldOf(form, name, text) {
+  const known = [...form.elements].filter((one) => one.name && one.type !== "hidden");
+  const short = (one) => one.name.split(".").at(-1);
+  const path = name.replace(/^body\./, "");
+  return known.find((one) => one.name === path) ?? known.find((one) => short(one) === path.split(".").at(-1))
+    ?? known.find((one) => short(one).length > 3 && new RegExp(`\\b${short(one)}\\b`).test(text));
 }
 
 // Where a field is told to be wrong, and the rest of the form is not.
@@ -30,16 +40,16 @@ export function mark(form, problem) {
   const wrong = problem.errors?.length ? problem.errors : problem.where ? [{ field: problem.where, detail: problem.text }] : [];
   let first = null;
   for (const { field, detail } of wrong) {
-    const input = form.elements.namedItem(field.replace(/^body\./, ""));
-    if (!(input instanceof HTMLElement)) continue;
+    const input = fieldOf(form, field, detail);
+    if (!input) continue;
     const note = document.createElement("small");
     note.className = "problem";
     note.id = `${input.id}-problem`;
-    note.textContent = detail;
+    note.textContent = detail.replace(/^Value error, /, "");
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", note.id);
     (input.closest(".field") ?? input.parentElement).append(note);
-    input.closest("details")?.setAttribute("open", "");
+    for (let fold = input.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
     first ??= input;
   }
   if (first) first.focus();
@@ -48,7 +58,11 @@ export function mark(form, problem) {
 
 export function clear(form) {
   for (const note of form.querySelectorAll(".problem")) note.remove();
-  for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+  for (const input of form.querySelectorAll("[aria-invalid]")) {
+    input.removeAttribute("aria-invalid");
+    const about = document.getElementById(`${input.id}-about`);
+    if (about) input.setAttribute("aria-describedby", about.id);
+  }
   form.querySelector(":scope > .said")?.remove();
 }
 

@@ -74,7 +74,7 @@ class Live {
       watched.onGone();
     } else if (message.next !== undefined) {
       watched.after = message.next;
-      if (message.items) watched.onItems(message.items);
+      if (message.items) watched.onItems(message.items, message.next);
     }
   }
 }

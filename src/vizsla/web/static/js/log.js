@@ -24,10 +24,20 @@ function add(place, lines) {
   for (const { text } of lines) {
     const line = document.createElement("div");
     line.textContent = text;
+    line.hidden = !fits(place, text);
     place.append(line);
   }
   while (place.childElementCount > KEPT_LINES) place.firstElementChild.remove();
   if (atEnd) place.scrollTop = place.scrollHeight;
 }
 
+// Only the lines that hold what is asked for beside the log, in whatever case.
+const wanted = (place) => place.closest(".card")?.querySelector("[data-log-filter]");
+const fits = (place, text) => text.toLowerCase().includes(wanted(place)?.value.toLowerCase() ?? "");
+
+function filter(place) {
+  for (const line of place.children) line.hidden = !fits(place, line.textContent);
+}
+
+for (const place of document.querySelectorAll("[data-log]")) wanted(place)?.addEventListener("input", () => filter(place));
 for (const place of document.querySelectorAll("[data-log]")) follow(place).catch(() => {});

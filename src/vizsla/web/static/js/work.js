@@ -1,14 +1,10 @@
 // Jobs at work: their bars move with what the socket tells; when a job's state changes, the page is asked anew.
+import { refresh } from "./fresh.js";
 import { connect } from "./live.js";
+import { duration } from "./words.js";
 
 const live = connect();
 const list = document.getElementById("work");
-
-export function duration(seconds) {
-  if (seconds < 99.5) return `${seconds.toFixed(0)} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-}
 
 function move(row, share, words) {
   const bar = row.querySelector(".meter");
@@ -35,20 +31,14 @@ function bindRows() {
   }
 }
 
-// The same page again, without its frame: what the list shows is made in one place only.
 let asked = null;
-async function refresh() {
-  const text = await (await fetch(location.href, { headers: { Accept: "text/html" } })).text();
-  const fresh = new DOMParser().parseFromString(text, "text/html");
-  for (const selector of ["#work", "[data-state]"]) {
-    const now = document.querySelector(selector), then = fresh.querySelector(selector);
-    if (now && then) now.replaceChildren(...then.childNodes);
-  }
+async function again() {
+  await refresh(["#work:not([data-fresh])", "[data-state]"]);
   bindRows();
 }
 
 bindRows();
 live.watch("jobs", "", null, () => {
   clearTimeout(asked);
-  asked = setTimeout(() => refresh().catch(() => {}), 300);
+  asked = setTimeout(() => again().catch(() => {}), 300);
 });

@@ -1,0 +1,87 @@
+// The form for a training: what is left open shows the default that it will get; a preview; then the run's page.
+import { create, Problem } from "./api.js";
+import { pageOf } from "./actions.js";
+import { clear, mark, values } from "./forms.js";
+import { choose, chosen, tell } from "./networks.js";
+import { show } from "./preview.js";
+
+const form = document.getElementById("new");
+if (form) begin();
+
+function begin() {
+  const presets = JSON.parse(document.getElementById("presets").textContent);
+  const field = (name) => form.elements.namedItem(`spec.${name}`);
+  let hasWeights = true;
+
+  // As TrainingSpec.resolved() fills in what is left open.
+  function defaults() {
+    const preset = field("preset").value, weights = field("weights").value;
+    const usual = preset === "digits" ? "scratch" : hasWeights || weights !== "auto" ? "full" : "scratch";
+    const tune = field("tune").value || usual;
+    const recipe = { ...presets.modern[tune], ...(preset === "digits" ? presets.digits : {}) };
+    if (preset === "digits") recipe.batch_size = presets.digits_batch[chosen()] ?? recipe.batch_size;
+    field("tune").options[0].textContent = `default: ${usual}`;
+    for (const [name, value] of Object.entries(recipe)) {
+      const input = field(name);
+      if (!input || name === "tune") continue;
+      if (input instanceof HTMLSelectElement) input.options[0].textContent = `default: ${{ true: "on", false: "off" }[value] ?? value}`;
+      else input.placeholder = String(value);
+    }
+  }
+
+  function where() {
+    const chosenPlace = form.querySelector("[name='-where']:checked")?.value ?? "auto";
+    const count = form.querySelector("[name='-count']"), cards = [...form.querySelectorAll("[name='-card']:checked")].map((one) => one.value);
+    const device = { next: "cuda", these: cards.length ? `cuda:${cards.join(",")}` : "cuda" }[chosenPlace] ?? chosenPlace;
+    field("device").value = device;
+    if (chosenPlace === "next") field("processes").value = count.value;
+    else if (chosenPlace === "these") field("processes").value = String(Math.max(1, cards.length));
+  }
+
+  function body() {
+    where();
+    const all = values(form);
+    return { dataset: all.dataset, name: all.name, spec: all.spec, job: all.job };
+  }
+
+  async function send(button, act) {
+    button.disabled = true;
+    button.setAttribute("aria-busy", "true");
+    try {
+      await act();
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      mark(form, problem);
+    } finally {
+      button.disabled = false;
+      button.removeAttribute("aria-busy");
+    }
+  }
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    send(document.getElementById("begin"), async () => {
+      const { dataset, ...rest } = body(), { clone, cloneDataset } = form.dataset;
+      // A clone on the same dataset has the network as it was then, also where it is a file that has changed.
+      const job = clone && dataset === cloneDataset && form.dataset.begun
+        ? await create(`/api/v1/runs/${encodeURIComponent(clone)}/clone`, rest)
+        : await create("/api/v1/runs", { dataset, ...rest });
+      clear(form);
+      location.assign(pageOf(job));
+    });
+  });
+  document.getElementById("look").addEventListener("click", (event) => send(event.target, async () => {
+    const { dataset, spec } = body();
+    const found = await create("/api/v1/runs/preview", { dataset, spec });
+    clear(form);
+    show(found);
+  }));
+  field("weights").addEventListener("change", (event) => {
+    const network = event.target.selectedOptions[0].dataset.network;
+    if (network) choose(network);
+  });
+  form.addEventListener("change", defaults);
+  document.getElementById("networks").addEventListener("told", (event) => { hasWeights = event.detail.hasWeights; defaults(); });
+  defaults();
+  tell();
+}

@@ -1,0 +1,151 @@
+"""Runs in the browser: begun from the form, watched to the end, stopped, resumed, cloned, compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.browser.conftest import TINY
+from tests.support import Server
+
+import vizsla
+from vizsla.api import runs
+
+pytestmark = pytest.mark.slow
+
+FAILED = "Failed to load resource"
+HOSTILE = "<img src=x onerror=alert(1)> “'&amp; שלום {{ 7*7 }} " + "w" * 45
+LONG_MS = 120_000
+
+
+def fill(page: Any, **settings: object) -> None:
+    """Fill in the form for a new run; `lenet` is chosen."""
+    page.get_by_role("radio", name=re.compile("^lenet")).check()
+    for name, value in settings.items():
+        field = page.locator(f"#f-spec-{name}")
+        page.evaluate("all => all.forEach(one => { one.open = true })", page.locator("details").element_handles())
+        field.select_option(str(value)) if name == "tune" else field.fill(str(value))
+
+
+def begin(page: Any) -> None:
+    page.get_by_role("button", name="Begin the training").click()
+
+
+def state(page: Any, name: str) -> None:
+    """Wait until the run of the page is in a state."""
+    page.locator("h1 .state", has_text=re.compile(f"^{name}$")).wait_for(timeout=LONG_MS)
+
+
+def last_of(page: Any, plot: str) -> str:
+    """The last value of the first curve, once there is one."""
+    row = page.locator(f"[data-plot={plot}] table.plain tbody tr").first
+    row.wait_for(timeout=LONG_MS)
+    return str(row.locator("td").first.inner_text())
+
+
+def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
+    server: Server, new_page: Callable[..., Any]
+) -> None:
+    page = new_page(server, expects=(FAILED,))
+    page.goto("/runs/new?dataset=shapes")
+    fill(page, epochs=0, mixup=99)
+    begin(page)
+    epochs = page.locator("#f-spec-epochs")
+    page.locator("#f-spec-epochs-problem").wait_for()
+    assert page.locator(".problem").count() == 2
+    assert epochs.get_attribute("aria-invalid") == "true"
+    assert epochs.evaluate("one => one === document.activeElement")
+    assert "greater" in page.locator("#f-spec-epochs-problem").inner_text()
+    # What settings say of each other is told at one of them, too.
+    fill(page, epochs=30, mixup=0, tune="scratch", freeze_epochs=2)
+    begin(page)
+    page.locator("#f-spec-freeze_epochs-problem").wait_for()
+    fill(page, freeze_epochs="", batch_size=32)
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("3 steps").or_(page.get_by_text(re.compile(r"epochs of \d"))).first.wait_for(timeout=60_000)
+    assert page.locator("[data-augmented]").evaluate("one => one.naturalWidth") > 100
+    page.locator("#f-name").fill("watched")
+    begin(page)
+    page.wait_for_url(re.compile("/runs/(?!new)"))
+    last_of(page, "loss")
+    page.evaluate("window.same = true")
+    state(page, "done")
+    assert page.evaluate("window.same"), "the page was loaded anew while the training went on"
+    page.locator("#happened", has_text="Done.").wait_for()
+    page.locator("#figures", has_text="30 of 30 epochs").wait_for()
+    page.get_by_text("Best on validation").wait_for()
+    assert re.search(r"to .* % .*on \d+ pictures", page.locator("#figures").inner_text().replace("\n", " "))
+    assert page.locator("[data-plot=accuracy] table.plain tbody tr").count() == 3
+    with page.expect_navigation(url=re.compile("/(evaluations|models)/")):
+        page.get_by_role("button", name="Export as model").first.click()
+
+
+def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page(server, expects=(FAILED,))
+    page.goto("/runs/new?clone=first")
+    assert page.get_by_role("radio", name=re.compile("^lenet")).is_checked()
+    assert page.locator("#f-spec-epochs").input_value() == "1"
+    fill(page, epochs=90_000, val_every=5, checkpoint_every=5)
+    page.locator("#f-name").fill(HOSTILE)
+    begin(page)
+    page.wait_for_url(re.compile("/runs/(?!new)"))
+    first = last_of(page, "loss")
+    page.wait_for_function(
+        "was => document.querySelector('[data-plot=loss] table.plain td').textContent !== was", arg=first
+    )
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#ask-yes").click()
+    state(page, "stopped")
+    page.get_by_text("It was stopped").wait_for()
+    page.get_by_role("button", name="Resume").click()
+    page.locator("#happened", has_text="Went on from step").wait_for(timeout=LONG_MS)
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#ask-yes").click()
+    state(page, "stopped")
+    assert page.locator("h1").inner_text().startswith(HOSTILE)
+    page.get_by_label("Notes").fill(HOSTILE)
+    page.get_by_role("button", name="Keep the notes").click()
+    page.get_by_text("Kept.").wait_for()
+    page.get_by_label("Another run over it").fill("second")
+    page.get_by_label("Another run over it").press("Enter")
+    page.get_by_text("second: validation", exact=True).first.wait_for()
+    page.reload()
+    page.get_by_text("second: validation", exact=True).first.wait_for()
+    assert page.get_by_label("Notes").input_value() == HOSTILE
+
+    page.goto("/runs")
+    page.get_by_label(f"Compare {HOSTILE}").check()
+    page.get_by_label("Compare second").check()
+    page.get_by_role("button", name="Compare the chosen ones").click()
+    page.get_by_text(f"{HOSTILE}: training").first.wait_for()
+    differ = page.get_by_role("table", name="Settings that differ")
+    assert differ.get_by_role("row", name="Epochs").inner_text().split()[1:] == ["90000", "1"]
+    assert "the same pictures for all" in page.get_by_role("table", name="Accuracy of each run").inner_text()
+    assert page.evaluate("49 === 7 * 7 && !document.querySelector('main img')")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_pages_of_runs_fit(server: Server, full: Path, new_page: Callable[..., Any], width: int) -> None:
+    name = f"{HOSTILE[:80]}{width}"
+    with vizsla.open(full) as ws:
+        id = runs.start(ws, "shapes", TINY, name=name).run.id
+    page = new_page(server, width=width, scheme="dark")
+    pages = ("/runs", "/runs?state=&name=&network=lenet", "/runs/new", f"/runs/{id}", "/compare")
+    for path in (*pages, f"/compare?run={id}&run=first"):
+        page.goto(path)
+        assert page.locator("h1").count() == 1, path
+        page.wait_for_load_state("networkidle")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("img[src=x]").count() == 0
+    page.goto("/runs?sort=name&limit=1")
+    seen = [page.locator(".runs .name").inner_text()]
+    page.get_by_role("link", name="Older").click()
+    assert page.locator(".runs .name").inner_text() != seen[0]
+    page.goto(f"/runs/{id}")
+    page.get_by_role("button", name="Delete").click()
+    page.locator("#ask-yes").click()
+    page.wait_for_url("**/runs")
+    assert page.get_by_text(name).count() == 0
