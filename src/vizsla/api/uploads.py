@@ -341,6 +341,25 @@ def taken(ws: Workspace, ids: Sequence[str], dataset: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def opened(ws: Workspace, id: str) -> Iterator[Path]:
+    """The file of an archive that was uploaded; it is removed when what is done with it within has succeeded.
+
+    Raises:
+        InvalidInput: it is no archive, or not whole.
+        Conflict: a dataset is being made from it, or another request is sending.
+    """
+    folder = _folder(ws, id)
+    with _locked(folder):
+        record = upload.open_upload(folder)
+        _refuse_used(ws, record)
+        if record.kind != "archive":
+            raise InvalidInput(f"The upload is a {record.kind}, not an archive.", where=id, remedy="Upload an archive.")
+        _require_whole(record, folder)
+        yield folder / upload.DATA
+        upload.remove(folder)
+
+
 def _require_whole(record: Upload, folder: Path) -> None:
     if record.kind == "picture":
         what = "A dataset is made from an archive or a folder, and this upload is one picture."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vizsla import metrics
@@ -94,6 +96,7 @@ def read(
     label: str | None = None,
     predicted: str | None = None,
     wrong: bool = False,
+    surest: bool = False,
     after: int = 0,
     limit: int = 100,
 ) -> Slice:
@@ -102,8 +105,11 @@ def read(
     Args:
         label, predicted: only of this true, or predicted, class.
         wrong: only those that were taken for another class.
-        after: the place to go on from, in rows of the file.
+        surest: the most probable answers first, in place of the order of the file.
+        after: the place to go on from, in rows of the file; of the surest, in rows that were answered.
     """
+    if surest:
+        return _surest(path, label, predicted, wrong, after, limit)
     found: list[dict[str, Any]] = []
     place = 0
     with pq.ParquetFile(path) as file:
@@ -121,6 +127,60 @@ def read(
                     return Slice(found, number)
                 found.append(row)
     return Slice(found, None)
+
+
+def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool, after: int, limit: int) -> Slice:
+    with pq.ParquetFile(path) as file:
+        known = file.read(columns=["label", "predicted", "probability"])
+        fits = np.ones(known.num_rows, dtype=bool)
+        for name, wanted in (("label", label), ("predicted", predicted)):
+            if wanted is not None:
+                fits &= pc.equal(known[name], wanted).to_numpy()
+        if wrong:
+            fits &= pc.not_equal(known["label"], known["predicted"]).to_numpy()
+        found = np.flatnonzero(fits)
+        order = found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
+        rows = _take(file, order[after : after + limit])
+    return Slice(rows, after + limit if after + limit < len(order) else None)
+
+
+class Top(NamedTuple):
+    """The pictures that were most surely taken for a class, right or wrong."""
+
+    label: str
+    num_pictures: int
+    """that were taken for it"""
+    rows: list[dict[str, Any]]
+
+
+def tops(path: Path, labels: list[str], num: int) -> list[Top]:
+    """For each of some classes the `num` pictures that were most surely taken for it, the surest first."""
+    with pq.ParquetFile(path) as file:
+        known = file.read(columns=["predicted", "probability"])
+        probability = known["probability"].to_numpy()
+        place = pc.index_in(known["predicted"], pa.array(labels, pa.string())).fill_null(-1).to_numpy()
+        order = np.lexsort((np.arange(len(place)), -probability, place))
+        starts = np.searchsorted(place[order], np.arange(len(labels) + 1))
+        chosen = [order[start:end][:num] for start, end in itertools.pairwise(starts)]
+        rows = iter(_take(file, np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)))
+    return [
+        Top(label, int(end - start), [next(rows) for _ in mine])
+        for label, start, end, mine in zip(labels, starts, starts[1:], chosen, strict=False)
+    ]
+
+
+def _take(file: pq.ParquetFile, wanted: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The rows of these numbers, in that order, from no more of the file than has to be read."""
+    columns = [name for name in file.schema_arrow.names if name != "probabilities"]
+    sizes = np.array([file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)], dtype=np.int64)
+    ends = np.cumsum(sizes)
+    groups = np.searchsorted(ends, wanted, side="right")
+    found: dict[int, dict[str, Any]] = {}
+    for group in np.unique(groups):
+        inside = wanted[groups == group]
+        taken = file.read_row_group(int(group), columns=columns).take(inside - (ends[group] - sizes[group])).to_pylist()
+        found |= zip(inside.tolist(), taken, strict=True)
+    return [found[number] for number in wanted.tolist()]
 
 
 def _schema(labels: list[str]) -> Any:
