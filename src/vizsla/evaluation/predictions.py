@@ -109,7 +109,9 @@ def read(
         after: the place to go on from, in rows of the file; of the surest, in rows that were answered.
     """
     if surest:
-        return _surest(path, label, predicted, wrong, after, limit)
+        order = _surest(path, label, predicted, wrong)
+        rows = _take(path, order[after : after + limit])
+        return Slice(rows, after + limit if after + limit < len(order) else None)
     found: list[dict[str, Any]] = []
     place = 0
     with pq.ParquetFile(path) as file:
@@ -129,19 +131,18 @@ def read(
     return Slice(found, None)
 
 
-def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool, after: int, limit: int) -> Slice:
+def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool) -> npt.NDArray[np.int64]:
+    """The numbers of the rows that fit, the most probable answers first."""
     with pq.ParquetFile(path) as file:
         known = file.read(columns=["label", "predicted", "probability"])
-        fits = np.ones(known.num_rows, dtype=bool)
-        for name, wanted in (("label", label), ("predicted", predicted)):
-            if wanted is not None:
-                fits &= pc.equal(known[name], wanted).to_numpy()
-        if wrong:
-            fits &= pc.not_equal(known["label"], known["predicted"]).to_numpy()
-        found = np.flatnonzero(fits)
-        order = found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
-        rows = _take(file, order[after : after + limit])
-    return Slice(rows, after + limit if after + limit < len(order) else None)
+    fits = np.ones(known.num_rows, dtype=bool)
+    for name, wanted in (("label", label), ("predicted", predicted)):
+        if wanted is not None:
+            fits &= pc.equal(known[name], wanted).to_numpy()
+    if wrong:
+        fits &= pc.not_equal(known["label"], known["predicted"]).to_numpy()
+    found = np.flatnonzero(fits)
+    return found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
 
 
 class Top(NamedTuple):
@@ -157,29 +158,26 @@ def tops(path: Path, labels: list[str], num: int) -> list[Top]:
     """For each of some classes the `num` pictures that were most surely taken for it, the surest first."""
     with pq.ParquetFile(path) as file:
         known = file.read(columns=["predicted", "probability"])
-        probability = known["probability"].to_numpy()
-        place = pc.index_in(known["predicted"], pa.array(labels, pa.string())).fill_null(-1).to_numpy()
-        order = np.lexsort((np.arange(len(place)), -probability, place))
-        starts = np.searchsorted(place[order], np.arange(len(labels) + 1))
-        chosen = [order[start:end][:num] for start, end in itertools.pairwise(starts)]
-        rows = iter(_take(file, np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)))
-    return [
-        Top(label, int(end - start), [next(rows) for _ in mine])
-        for label, start, end, mine in zip(labels, starts, starts[1:], chosen, strict=False)
-    ]
+    place = pc.index_in(known["predicted"], pa.array(labels, pa.string())).fill_null(-1).to_numpy()
+    order = np.lexsort((np.arange(len(place)), -known["probability"].to_numpy(), place))
+    starts = np.searchsorted(place[order], np.arange(len(labels) + 1))
+    mine = [order[start:end] for start, end in itertools.pairwise(starts)]
+    rows = iter(_take(path, np.concatenate([of[:num] for of in mine]) if mine else np.empty(0, dtype=np.int64)))
+    return [Top(label, len(of), [next(rows) for _ in of[:num]]) for label, of in zip(labels, mine, strict=True)]
 
 
-def _take(file: pq.ParquetFile, wanted: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+def _take(path: Path, wanted: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
     """The rows of these numbers, in that order, from no more of the file than has to be read."""
-    columns = [name for name in file.schema_arrow.names if name != "probabilities"]
-    sizes = np.array([file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)], dtype=np.int64)
-    ends = np.cumsum(sizes)
-    groups = np.searchsorted(ends, wanted, side="right")
     found: dict[int, dict[str, Any]] = {}
-    for group in np.unique(groups):
-        inside = wanted[groups == group]
-        taken = file.read_row_group(int(group), columns=columns).take(inside - (ends[group] - sizes[group])).to_pylist()
-        found |= zip(inside.tolist(), taken, strict=True)
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in file.schema_arrow.names if name != "probabilities"]
+        sizes = np.array([file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)])
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, wanted, side="right")
+        for group in np.unique(groups):
+            inside = wanted[groups == group]
+            table = file.read_row_group(int(group), columns=columns)
+            found |= zip(inside.tolist(), table.take(inside - (ends[group] - sizes[group])).to_pylist(), strict=True)
     return [found[number] for number in wanted.tolist()]
 
 

@@ -31,9 +31,7 @@ TRUST = ("held out", "chose the checkpoint", "trained on")
 
 
 @router.get("/models", response_class=HTMLResponse)
-def list_models(
-    ws: Ws, kept: Known, request: Request, wanted: Annotated[models.ModelListing, Query()]
-) -> HTMLResponse:
+def list_models(ws: Ws, kept: Known, request: Request, wanted: Annotated[models.ModelListing, Query()]) -> HTMLResponse:
     """The models, exports at work first."""
     parents = [parent_id(ws, "run", wanted.run, "run")]
     items, following = select(ws, kept, "model", wanted, parents=parents, network=wanted.network)
@@ -92,6 +90,26 @@ def try_model(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLResp
     )
 
 
+@router.get("/models/{reference}/layers", response_class=HTMLResponse)
+def show_layers(
+    ws: Ws, kept: Known, request: Request, reference: str, picture: Annotated[int | None, Query(ge=0)] = None
+) -> HTMLResponse:
+    """What each layer makes of a picture: one that is dropped, or one of the dataset."""
+    found = made.get(ws, kept, "model", reference)
+    if not isinstance(found, Made):
+        return made.unmade(request, ws, kept, found)
+    card = Card.model_validate_json(found.body)
+    return render(
+        request,
+        "layers.html",
+        twin=f"/api/v1/models/{card.id}",
+        card=card,
+        run=_here(ws, "run", card.run.id),
+        dataset=_here(ws, "dataset", card.dataset.id),
+        picture=picture,
+    )
+
+
 @router.get("/runs/{reference}/try", response_model=None)
 def try_run(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLResponse | RedirectResponse:
     """The page of the newest model of a run; without one, how to make it."""
@@ -114,7 +132,10 @@ def _here(ws: Workspace, kind: Kind, id: str) -> Entry | None:
 
 
 def _figures(ws: Workspace, card: Card) -> list[dict[str, Any]]:
-    """What is known of how often a model is right: from its card, and from evaluations that were made of it later."""
+    """What is known of how often a model is right: from its card, and from evaluations that were made of it later.
+
+    What says most about new pictures comes first, and the newest of those.
+    """
     known = {entry.id for entry in ws.store.all("evaluation")}
     found = [dict(figure, here=figure["evaluation"] in known) for figure in card.figures]
     found += [
@@ -127,9 +148,14 @@ def _figures(ws: Workspace, card: Card) -> list[dict[str, Any]]:
         }
         for report in evaluation_verbs.of(ws, card.id)
     ]
-    return found
+    found.reverse()
+    return sorted(found, key=_trust)
 
 
 def _most_trusted(figures: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The figure that says most about new pictures; of several the newest."""
-    return min(reversed(figures), key=lambda one: TRUST.index(one["role"]), default=None)
+    """The figure that says most about new pictures; of several the first."""
+    return min(figures, key=_trust, default=None)
+
+
+def _trust(figure: dict[str, Any]) -> int:
+    return TRUST.index(figure["role"])

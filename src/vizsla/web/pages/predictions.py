@@ -27,9 +27,7 @@ def list_predictions(
     ws: Ws, kept: Known, request: Request, wanted: Annotated[predictions.PredictionListing, Query()]
 ) -> HTMLResponse:
     """The predictions, what is at work first."""
-    items, following = select(
-        ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")]
-    )
+    items, following = select(ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")])
     return render(
         request,
         "predictions.html",
@@ -59,6 +57,7 @@ def show_prediction(
     kept: Known,
     request: Request,
     reference: str,
+    *,
     label: Annotated[str | None, Query(alias="class")] = None,
     rejected: bool = False,
     after: RowAfter = "0",

@@ -16,7 +16,8 @@ for (const form of document.querySelectorAll("[data-written]")) {
     const tag = await seen;
     try {
       await ask("PATCH", form.dataset.written, body, tag ? { "If-Match": tag } : {});
-      if (!notes) return location.reload();
+      // The address may have the old name in it.
+      if (!notes) return location.assign(form.dataset.written.replace("/api/v1", ""));
       location.hash = "notes";
       location.reload();
     } catch (problem) {
