@@ -191,9 +191,10 @@ COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.r
 # They work on folders of the machine that runs them. Their commands refuse a server.
 ONLY_HERE = {
     "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
-    "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
-    "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
-    "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
+    "evaluations.predictions", "evaluations.predictions_path", "evaluations.tops", "jobs.keep", "jobs.standing",
+    "logs.is_live", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
+    "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate", "runs.preview",
+    "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",
     "sweeps.submit",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [

@@ -27,7 +27,7 @@ Pixels = npt.NDArray[np.uint8]
 TOP = 5
 NUM_BINS = 30
 MAX_TILES = 64
-TILE_PX, LEAST_TILE_PX = 72, 18
+TILE_PX = 72
 MAX_SIDE_PX = 512
 LEAST_PICTURE_PX = 224
 # Nothing, some, most: transparent, the second ink, and pale yellow.
@@ -250,9 +250,10 @@ def _tiles(values: Pixels) -> dict[str, Any]:
     """(n, h, w) or (n, h, w, 3) as a sheet of the first tiles."""
     shown = values[:MAX_TILES]
     height, width = shown.shape[1:3]
-    factor = min(TILE_PX / max(height, width), max(1, LEAST_TILE_PX // max(height, width)))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
     columns = math.ceil(math.sqrt(len(shown)))
+    factor = min(TILE_PX, MAX_SIDE_PX / columns) / max(height, width)
+    factor = math.floor(factor) if factor >= 1 else factor  # kernels stay even
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
     rows = math.ceil(len(shown) / columns)
     whole = (columns * (size[0] + 2) - 2, rows * (size[1] + 2) - 2)
     sheet = Image.new("RGB", whole, (128, 128, 128)) if values.ndim == 4 else Image.new("L", whole, 128)
