@@ -13,7 +13,8 @@ from vizsla.api.served import served
 from vizsla.client.server import Server
 from vizsla.datasets.dataset import open_dataset, require_known_split, split_arrays
 from vizsla.errors import InvalidInput, NotFound
-from vizsla.evaluation.predictions import FILE_NAME, Slice, read
+from vizsla.evaluation.predictions import FILE_NAME, Slice, Top, read
+from vizsla.evaluation.predictions import tops as read_tops
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, queue
@@ -158,12 +159,24 @@ def predictions(
     label: str | None = None,
     predicted: str | None = None,
     wrong: bool = False,
+    surest: bool = False,
     after: int = 0,
     limit: int = 100,
 ) -> Slice:
     """Some of what was answered for the pictures of an evaluation; see `vizsla.evaluation.predictions.read`."""
     path = workspace.finished(ws, "evaluation", reference) / FILE_NAME
-    return read(path, label=label, predicted=predicted, wrong=wrong, after=after, limit=limit)
+    return read(path, label=label, predicted=predicted, wrong=wrong, surest=surest, after=after, limit=limit)
+
+
+def tops(ws: Workspace, reference: str, *, first: int = 0, limit: int = 20, num: int = 9) -> list[Top]:
+    """The pictures that were most surely taken for each of `limit` classes, from the class at `first` on."""
+    folder = workspace.finished(ws, "evaluation", reference)
+    return read_tops(folder / FILE_NAME, read_report(folder).labels[first : first + limit], num)
+
+
+def predictions_path(ws: Workspace, reference: str) -> Path:
+    """The file with what was answered for each picture."""
+    return workspace.finished(ws, "evaluation", reference) / FILE_NAME
 
 
 def page(ws: Workspace, reference: str) -> str:

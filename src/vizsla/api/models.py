@@ -130,6 +130,17 @@ def pieces(ws: Workspace, reference: str, format: archive.Format) -> Iterator[by
     return archive.pieces(ws.folder("model", ws.store.find(reference, "model").id), format)
 
 
+def file(ws: Workspace, reference: str, name: str) -> Path:
+    """Where a file of a model lies, after checking that it is the file that was exported.
+
+    Raises:
+        NotFound: there is no such model.
+        InvalidInput: it is none of its files, or has been changed.
+    """
+    folder = workspace.finished(ws, "model", reference)
+    return check_file(folder, open_model(folder), name)
+
+
 def bring(ws: Workspace, path: Path, *, name: str | None = None) -> Card:
     """Take a model from an archive that `pack` has written, perhaps elsewhere.
 
@@ -154,13 +165,13 @@ def bring(ws: Workspace, path: Path, *, name: str | None = None) -> Card:
             raise InvalidInput(
                 "The card names other files than those of a model.", where=str(path), remedy="Pack it again."
             )
-        for file in card.files:
-            check_file(unpacked, card, file)
+        for part in card.files:
+            check_file(unpacked, card, part)
         _check_figures(card)
         launch.ask("vizsla.models.check", {"folder": str(unpacked)}, timeout_s=CHECK_S)
         with workspace.claim(ws, "model", name or card.name) as claim:
-            for file in card.files:
-                (unpacked / file).rename(claim.folder / file)
+            for part in card.files:
+                (unpacked / part).rename(claim.folder / part)
             entry = claim.entry
             came = Imported(id=card.id, name=card.name, created_at=card.created_at, at=now(), sha256=files.sha256(path))
             changed = {"id": entry.id, "name": entry.name, "created_at": entry.created_at, "imported": came}

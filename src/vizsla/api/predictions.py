@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -144,9 +144,14 @@ def rows(
 
 def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
     """Write all rows of a prediction as CSV."""
+    file.writelines(csv_parts(ws, reference))
+
+
+def csv_parts(ws: Workspace, reference: str) -> Iterator[str]:
+    """All rows of a prediction as CSV, part by part."""
     path = folder(ws, reference)
     open_prediction(path)
-    predictions.write_csv(path, file)
+    return predictions.csv_parts(path)
 
 
 @served

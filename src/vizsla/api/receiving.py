@@ -275,6 +275,25 @@ def taken(ws: Workspace, ids: Sequence[str], thing: str) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def opened(ws: Workspace, id: str) -> Iterator[Path]:
+    """The file of an archive that was uploaded; it is removed when what is done with it within has succeeded.
+
+    Raises:
+        InvalidInput: it is no archive, or not whole.
+        Conflict: a dataset is being made from it, or another request is sending.
+    """
+    folder = folder_of(ws, id)
+    with locked(folder):
+        record = upload.open_upload(folder)
+        refuse_used(ws, record)
+        if record.kind != "archive":
+            raise InvalidInput(f"The upload is a {record.kind}, not an archive.", where=id, remedy="Upload an archive.")
+        _require_whole(record, folder)
+        yield folder / upload.DATA
+        upload.remove(folder)
+
+
 def _require_whole(record: Upload, folder: Path) -> None:
     if record.kind == "picture":
         what = "What is made from an upload takes an archive or a folder, and this one is one picture."

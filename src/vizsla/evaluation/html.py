@@ -32,16 +32,16 @@ MAX_PAIRS = 50
 MAX_BESIDE = 12
 FIRST_MISTAKES = 12
 
-_SMALL_PX = 64
+SMALL_PX = 64
 _PREVIEW_PX = 224
 
-_ROLES = {
+ROLES = {
     "held out": "held out from training",
     "chose the checkpoint": "chose the checkpoint",
     "trained on": "trained on",
 }
 
-_TITLES = {
+TITLES = {
     "accuracy": ("Accuracy", "pictures that are right"),
     "top5": ("Top 5 accuracy", "true class among the five most probable"),
     "balanced_accuracy": ("Balanced accuracy", "every class weighs the same"),
@@ -115,7 +115,7 @@ class Shot(NamedTuple):
 def render(report: Report, pixels: list[npt.NDArray[np.uint8]]) -> str:
     """The page for `report`; `pixels` are the (H, W, C) pictures of `report.mistakes`, in their order."""
     shots = [
-        Shot(mistake, _data_uri(picture), max(picture.shape[:2]) <= _SMALL_PX)
+        Shot(mistake, _data_uri(picture), max(picture.shape[:2]) <= SMALL_PX)
         for mistake, picture in zip(report.mistakes, pixels, strict=True)
     ]
     num_right = sum(cell.num_pictures for cell in report.confusion if cell.true == cell.predicted)
@@ -124,16 +124,16 @@ def render(report: Report, pixels: list[npt.NDArray[np.uint8]]) -> str:
     return template.render(
         report=report,
         created=f"{created.day} {created:%B %Y}, {created:%H:%M} UTC",
-        cards=_cards(report),
+        cards=cards(report),
         num_right=num_right,
         num_wrong=report.num_pictures - num_right,
         shots=shots,
         first=FIRST_MISTAKES if len(shots) > FIRST_MISTAKES + 6 else len(shots),
-        matrix=_matrix(report),
-        role=_ROLES[report.split_role],
+        matrix=matrix(report),
+        role=ROLES[report.split_role],
         beside=len(report.labels) <= MAX_BESIDE,
-        pairs=_pairs(report),
-        classes=_worst_first(report.per_class),
+        pairs=pairs(report),
+        classes=worst_first(report.per_class),
     )
 
 
@@ -144,7 +144,8 @@ _HIDDEN = {
 }
 
 
-def _visible(value: object) -> object:
+def visible(value: object) -> object:
+    """A text in which nothing is hidden; anything else as it is."""
     return value.translate(_HIDDEN) if type(value) is str else value
 
 
@@ -152,7 +153,7 @@ def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
-        finalize=_visible,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -178,13 +179,14 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def _cards(report: Report) -> list[Card]:
-    cards = []
+def cards(report: Report) -> list[Card]:
+    """The headline figures as they are shown."""
+    found = []
     for key, figure in report.headline.items():
-        title, remark = _TITLES[key]
+        title, remark = TITLES[key]
         # An area is not a share of anything, so it is no percentage.
         say = (lambda share: f"{share:.3f}") if key == "auc" else percent
-        cards.append(
+        found.append(
             Card(
                 title=title,
                 remark=remark,
@@ -197,32 +199,42 @@ def _cards(report: Report) -> list[Card]:
                 method=figure.method,
             )
         )
-    return cards
+    return found
 
 
-def _matrix(report: Report) -> Matrix:
+def matrix(report: Report, around: int | None = None) -> Matrix:
+    """The confusion matrix; of many classes the part with the most errors.
+
+    Args:
+        around: of many classes show this one and those that it is confused with.
+    """
     num_classes = len(report.labels)
     whole = num_classes <= MAX_MATRIX
-    classes = list(range(num_classes)) if whole else _most_errors(report.confusion, num_classes)
+    cells = [cell for cell in report.confusion if around is None or around in (cell.true, cell.predicted)]
+    classes = list(range(num_classes)) if whole else most_errors(cells, num_classes, around)
     counts = {(cell.true, cell.predicted): cell.num_pictures for cell in report.confusion}
     rows = []
     for true in classes:
         total = report.per_class[true].support
         found = [counts.get((true, predicted), 0) for predicted in classes]
-        cells = [_shade(n, total, true == predicted) for n, predicted in zip(found, classes, strict=True)]
-        rows.append(MatrixRow(true, cells, total - sum(found), total))
+        shades = [_shade(n, total, true == predicted) for n, predicted in zip(found, classes, strict=True)]
+        rows.append(MatrixRow(true, shades, total - sum(found), total))
     size = "wide" if len(classes) > MAX_BESIDE else "large" if len(classes) < 5 else "roomy"
     flat = " flat" if max(len(report.labels[i]) for i in classes) <= 3 else ""
     return Matrix(classes, rows, whole, size + flat)
 
 
-def _most_errors(cells: list[ConfusionCell], num_classes: int) -> list[int]:
+def most_errors(cells: list[ConfusionCell], num_classes: int, around: int | None = None) -> list[int]:
+    """The classes with the most errors, in the order of the labels; with `around` it, and the others that have any."""
     errors = np.zeros(num_classes, dtype=np.int64)
     for cell in cells:
         if cell.true != cell.predicted:
             errors[cell.true] += cell.num_pictures
             errors[cell.predicted] += cell.num_pictures
-    return sorted(int(i) for i in np.argsort(-errors, kind="stable")[:NUM_WORST])
+    worst = [int(i) for i in np.argsort(-errors, kind="stable")[:NUM_WORST]]
+    if around is not None:
+        worst = [around, *(i for i in worst if i != around and errors[i])][:NUM_WORST]
+    return sorted(worst)
 
 
 def _shade(num_pictures: int, total: int, hit: bool) -> Shade:
@@ -233,7 +245,8 @@ def _shade(num_pictures: int, total: int, hit: bool) -> Shade:
     return Shade(num_pictures, round(depth, 2), strong, hit)
 
 
-def _pairs(report: Report) -> list[Pair]:
+def pairs(report: Report) -> list[Pair]:
+    """The classes that are confused most often; none where the matrix shows them at a glance."""
     wrong = [cell for cell in report.confusion if cell.true != cell.predicted]
     wrong.sort(key=lambda cell: (-cell.num_pictures, cell.true, cell.predicted))
     num_classes = len(report.labels)
@@ -243,7 +256,7 @@ def _pairs(report: Report) -> list[Pair]:
     return [Pair(*cell, cell.num_pictures / report.per_class[cell.true].support) for cell in wrong[:MAX_PAIRS]]
 
 
-def _worst_first(classes: list[ClassFigures]) -> list[ClassFigures]:
+def worst_first(classes: list[ClassFigures]) -> list[ClassFigures]:
     """By F1, the worst first; classes without pictures come last, for nothing is known about them."""
     return sorted(classes, key=lambda one: (one.support == 0, -1.0 if one.f1 is None else one.f1, -one.support))
 
@@ -251,7 +264,7 @@ def _worst_first(classes: list[ClassFigures]) -> list[ClassFigures]:
 def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
     picture = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels))
     buffer = io.BytesIO()
-    if max(picture.size) <= _SMALL_PX:
+    if max(picture.size) <= SMALL_PX:
         kind = "png"
         picture.save(buffer, "PNG", optimize=True)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vizsla import metrics
@@ -94,6 +96,7 @@ def read(
     label: str | None = None,
     predicted: str | None = None,
     wrong: bool = False,
+    surest: bool = False,
     after: int = 0,
     limit: int = 100,
 ) -> Slice:
@@ -102,8 +105,13 @@ def read(
     Args:
         label, predicted: only of this true, or predicted, class.
         wrong: only those that were taken for another class.
-        after: the place to go on from, in rows of the file.
+        surest: the most probable answers first, in place of the order of the file.
+        after: the place to go on from, in rows of the file; of the surest, in rows that were answered.
     """
+    if surest:
+        order = _surest(path, label, predicted, wrong)
+        rows = _take(path, order[after : after + limit])
+        return Slice(rows, after + limit if after + limit < len(order) else None)
     found: list[dict[str, Any]] = []
     place = 0
     with pq.ParquetFile(path) as file:
@@ -121,6 +129,56 @@ def read(
                     return Slice(found, number)
                 found.append(row)
     return Slice(found, None)
+
+
+def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool) -> npt.NDArray[np.int64]:
+    """The numbers of the rows that fit, the most probable answers first."""
+    with pq.ParquetFile(path) as file:
+        known = file.read(columns=["label", "predicted", "probability"])
+    fits = np.ones(known.num_rows, dtype=bool)
+    for name, wanted in (("label", label), ("predicted", predicted)):
+        if wanted is not None:
+            fits &= pc.equal(known[name], wanted).to_numpy()
+    if wrong:
+        fits &= pc.not_equal(known["label"], known["predicted"]).to_numpy()
+    found = np.flatnonzero(fits)
+    return found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
+
+
+class Top(NamedTuple):
+    """The pictures that were most surely taken for a class, right or wrong."""
+
+    label: str
+    num_pictures: int
+    """that were taken for it"""
+    rows: list[dict[str, Any]]
+
+
+def tops(path: Path, labels: list[str], num: int) -> list[Top]:
+    """For each of some classes the `num` pictures that were most surely taken for it, the surest first."""
+    with pq.ParquetFile(path) as file:
+        known = file.read(columns=["predicted", "probability"])
+    place = pc.index_in(known["predicted"], pa.array(labels, pa.string())).fill_null(-1).to_numpy()
+    order = np.lexsort((np.arange(len(place)), -known["probability"].to_numpy(), place))
+    starts = np.searchsorted(place[order], np.arange(len(labels) + 1))
+    mine = [order[start:end] for start, end in itertools.pairwise(starts)]
+    rows = iter(_take(path, np.concatenate([of[:num] for of in mine]) if mine else np.empty(0, dtype=np.int64)))
+    return [Top(label, len(of), [next(rows) for _ in of[:num]]) for label, of in zip(labels, mine, strict=True)]
+
+
+def _take(path: Path, wanted: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The rows of these numbers, in that order, from no more of the file than has to be read."""
+    found: dict[int, dict[str, Any]] = {}
+    with pq.ParquetFile(path) as file:
+        columns = [name for name in file.schema_arrow.names if name != "probabilities"]
+        sizes = np.array([file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)])
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, wanted, side="right")
+        for group in np.unique(groups):
+            inside = wanted[groups == group]
+            table = file.read_row_group(int(group), columns=columns)
+            found |= zip(inside.tolist(), table.take(inside - (ends[group] - sizes[group])).to_pylist(), strict=True)
+    return [found[number] for number in wanted.tolist()]
 
 
 def _schema(labels: list[str]) -> Any:

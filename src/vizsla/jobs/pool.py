@@ -1,4 +1,4 @@
-"""Warm processes that classify pictures for a server: how many, who waits, what takes too long, who has died.
+"""Warm processes that look at pictures for a server: how many, who waits, what takes too long, who has died.
 
 A request never computes in the server's own process, and never waits for a device: the processes use the processor.
 """
@@ -42,11 +42,18 @@ class Pool:
     """
 
     def __init__(
-        self, *, workers: int | None = None, line: int = 32, timeout_s: float = 60.0, idle_s: float = 300.0
+        self,
+        module: str = MODULE,
+        *,
+        workers: int | None = None,
+        line: int = 32,
+        timeout_s: float = 60.0,
+        idle_s: float = 300.0,
     ) -> None:
         """Start nothing yet.
 
         Args:
+            module: what the processes run; it answers by `warm.serve`.
             workers: processes at most; by default one for each four cores, and two to four of them.
             line: requests that are at work, wait, or still send their pictures, at most.
             timeout_s: that a request may wait for a process, and that it may then take.
@@ -54,6 +61,7 @@ class Pool:
         """
         self.at_work = 0
         self.places_taken = 0
+        self._module = module
         self._line = line
         self._timeout_s = timeout_s
         self._idle_s = idle_s
@@ -93,10 +101,15 @@ class Pool:
             TooSlow: it took too long; its process was replaced.
             WorkerDied: the process was killed at this work.
         """
+        found: list[dict[str, Any]] = (await self.ask(folder, pictures, top=top))["predictions"]
+        return found
+
+    async def ask(self, folder: Path, pictures: Sequence[Sent], **question: Any) -> dict[str, Any]:
+        """Ask a process something about pictures and what lies in a folder; raises as `predict` does."""
         async with self._worker(folder) as worker:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await worker.ask(folder, pictures, top)
+                    answer = await worker.ask(folder, pictures, question)
             except TimeoutError:
                 raise TooSlow(
                     f"The pictures took longer than {self._timeout_s:g} s.",
@@ -109,8 +122,7 @@ class Pool:
                 ) from None
         if "failed" in answer:
             raise from_dict(answer["failed"])
-        found: list[dict[str, Any]] = answer["predictions"]
-        return found
+        return answer
 
     @contextlib.asynccontextmanager
     async def _worker(self, folder: Path) -> AsyncIterator[_Worker]:
@@ -122,7 +134,7 @@ class Pool:
             raise Busy("No process was free in time.", remedy="Ask again in some seconds.") from None
         self.at_work += 1
         try:
-            worker = self._take(folder) or await _Worker.start()
+            worker = self._take(folder) or await _Worker.start(self._module)
             self._busy.add(worker)
             try:
                 yield worker
@@ -179,13 +191,13 @@ class _Worker:
         self._writer = writer
 
     @classmethod
-    async def start(cls) -> _Worker:
+    async def start(cls, module: str) -> _Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                [*python(), MODULE],
-                # What computes beside ONNX Runtime keeps to one core too.
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                [*python(), module],
+                # What computes beside ONNX Runtime keeps to one core too, and the cards are for trainings.
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
@@ -200,14 +212,14 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    async def ask(self, folder: Path, pictures: Sequence[Sent], top: int) -> dict[str, Any]:
+    async def ask(self, folder: Path, pictures: Sequence[Sent], question: dict[str, Any]) -> dict[str, Any]:
         """Send a request and wait for the answer.
 
         Raises:
             OSError, EOFError: the process has died.
             ValueError: its answer is none.
         """
-        request = {"folder": str(folder), "top": top, "sizes": [picture.size for picture in pictures]}
+        request = {"folder": str(folder), "sizes": [picture.size for picture in pictures], **question}
         self._writer.write(frame(request))
         for picture in pictures:
             while chunk := await picture.read(CHUNK):

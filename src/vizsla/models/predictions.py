@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ FINAL = "prediction.json"
 ROWS = "predictions.parquet"
 ROWS_FORMAT = "vizsla.prediction-rows/1"
 MAX_TOP = 100
+CSV_ROWS = 4096
 
 SCHEMA = pa.schema(
     [
@@ -161,19 +163,20 @@ def _row(found: dict[str, Any]) -> Row:
     return Row(path=found["path"], label=found["label"], scores=scores, error=found["error"])
 
 
-def write_csv(folder: Path, file: IO[str]) -> None:
-    """Write all rows as CSV: path, label, predicted, probability, error."""
+def csv_parts(folder: Path) -> Iterator[str]:
+    """All rows as CSV, part by part: path, label, predicted, probability, error."""
     columns = ["path", "label", "predicted", "probability", "error"]
-    writer = csv.writer(file)
+    part = io.StringIO()
+    writer = csv.writer(part)
     writer.writerow(columns)
-    for found in _batches(folder, columns):
-        writer.writerow([_harmless(found["path"]), *(found[name] for name in columns[1:])])
-
-
-def _batches(folder: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(folder / ROWS) as file:
-        for batch in file.iter_batches(columns=columns):
-            yield from batch.to_pylist()
+        for batch in file.iter_batches(columns=columns, batch_size=CSV_ROWS):
+            for found in batch.to_pylist():
+                writer.writerow([_harmless(found["path"]), *(found[name] for name in columns[1:])])
+            yield part.getvalue()
+            part.seek(0)
+            part.truncate()
+    yield part.getvalue()
 
 
 def _harmless(path: str) -> str:

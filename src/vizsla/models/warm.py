@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -71,16 +72,21 @@ def frame(value: dict[str, Any]) -> bytes:
 
 
 def main() -> int:
-    """Answer requests until the socket is closed."""
+    """Classify until the socket is closed."""
+    models = Models()
+    return serve(lambda request, source: _answer(models, request, source))
+
+
+def serve(answer: Callable[[dict[str, Any], IO[bytes]], dict[str, Any]]) -> int:
+    """Answer requests until the socket is closed, each from its frame and the pictures that follow it."""
     link = socket.socket(fileno=0)
     threading.Thread(target=_end_with, args=(link,), daemon=True).start()
     with contextlib.suppress(OSError):  # short of memory, the kernel is to end this process before a training
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    models = Models()
     source = link.makefile("rb")
     while True:
-        request = json.loads(_exactly(source, *LENGTH.unpack(_exactly(source, LENGTH.size))))
-        link.sendall(frame(_answer(models, request, source)))
+        request = json.loads(exactly(source, *LENGTH.unpack(exactly(source, LENGTH.size))))
+        link.sendall(frame(answer(request, source)))
 
 
 def _end_with(link: socket.socket) -> None:
@@ -91,10 +97,11 @@ def _end_with(link: socket.socket) -> None:
     os._exit(0)
 
 
-def _exactly(source: IO[bytes], num_bytes: int) -> bytes:
+def exactly(source: IO[bytes], num_bytes: int) -> bytes:
+    """So many bytes of what was sent; without them the server has gone, and this process goes too."""
     data = source.read(num_bytes)
     if len(data) < num_bytes:
-        os._exit(0)  # the server has gone
+        os._exit(0)
     return data
 
 
@@ -105,22 +112,27 @@ def _answer(models: Models, request: dict[str, Any], source: IO[bytes]) -> dict[
         predictor = models.get(Path(request["folder"]))
         found: list[Prediction] = []
         while sizes:
-            group = [_exactly(source, sizes.pop(0)) for _ in sizes[:BATCH]]
+            group = [exactly(source, sizes.pop(0)) for _ in sizes[:BATCH]]
             found += predictor.predict(group, top=request["top"])
     except Exception as error:
         for size in sizes:
-            _exactly(source, size)
-        known = error if isinstance(error, VizslaError) else work.expected(error, Path(request["folder"]))
-        if known.trace:
-            with contextlib.suppress(OSError):  # nobody listens
-                print(known.trace, file=sys.stderr)
-        return {"failed": known.as_dict()}
+            exactly(source, size)
+        return failed(error, Path(request["folder"]))
     return {
         "predictions": [
             {"scores": one.scores, "error": {"kind": one.error.kind, "what": one.error.what} if one.error else None}
             for one in found
         ]
     }
+
+
+def failed(error: Exception, folder: Path) -> dict[str, Any]:
+    """The answer to a request at which something went wrong."""
+    known = error if isinstance(error, VizslaError) else work.expected(error, folder)
+    if known.trace:
+        with contextlib.suppress(OSError):  # nobody listens
+            print(known.trace, file=sys.stderr)
+    return {"failed": known.as_dict()}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from vizsla.api import keeper, uploads
 from vizsla.datasets.upload import MAX_BYTES
 from vizsla.jobs.pool import Pool
 from vizsla.store.workspace import Workspace
-from vizsla.web import auth, metrics, problems
+from vizsla.web import auth, insight, metrics, problems
 from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
@@ -85,6 +85,7 @@ def create_app(
     app.state.attempts = Attempts()
     app.state.has_accounts = False
     app.state.pool = Pool()
+    app.state.insight = Pool(insight.MODULE, workers=1, line=8, idle_s=120.0)
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
     app.state.live = Live(ws)
@@ -137,6 +138,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         wanted.clear()
         app.state.pool.close()
+        app.state.insight.close()
         thread.join()
 
 

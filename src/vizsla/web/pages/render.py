@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from vizsla import words
 from vizsla.errors import VizslaError
+from vizsla.evaluation import html
 from vizsla.web import problems
 from vizsla.web.pages import assets
 
@@ -70,8 +71,8 @@ def render(request: Request, template: str, *, status: int = 200, twin: str = ""
         "role": who.role if who else "",
         "version": version("vizsla"),
     }
-    html = environment().get_template(template).render(shared | context)
-    return HTMLResponse(html, status, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"})
+    text = environment().get_template(template).render(shared | context)
+    return HTMLResponse(text, status, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"})
 
 
 def wrong(request: Request, error: VizslaError) -> HTMLResponse:
@@ -126,6 +127,7 @@ def environment() -> jinja2.Environment:
         moment=moment,
         part=part,
         embed=embed,
+        visible=html.visible,
     )
     return made
 

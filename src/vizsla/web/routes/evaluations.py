@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
 from vizsla.api import evaluations
@@ -99,16 +99,57 @@ def list_predictions(
     label: Annotated[str | None, Query(alias="class", description="Only those of this class.")] = None,
     predicted: Annotated[str | None, Query(description="Only those that were taken for this class.")] = None,
     wrong: Annotated[bool, Query(description="Only those that were taken for another class.")] = False,
+    surest: Annotated[bool, Query(description="The most probable answers first.")] = False,
     limit: Limit = 50,
     after: RowAfter = "0",
 ) -> Page[JudgedAnswer]:
     """What was answered for each picture."""
     id = read(ws, "evaluation", reference, evaluations.get).id
     found = evaluations.predictions(
-        ws, id, label=label, predicted=predicted, wrong=wrong, after=int(after), limit=limit
+        ws, id, label=label, predicted=predicted, wrong=wrong, surest=surest, after=int(after), limit=limit
     )
     items = [JudgedAnswer.model_validate(row) for row in found.rows]
     return Page(items=items, next=None if found.next is None else str(found.next))
+
+
+class TopAnswer(BaseModel):
+    """The pictures that were most surely taken for a class, right or wrong."""
+
+    label: str
+    num_pictures: int = Field(description="that were taken for it")
+    pictures: list[JudgedAnswer]
+
+
+@router.get("/{reference}/top")
+def list_top(
+    ws: Ws,
+    reference: str,
+    *,
+    num: Annotated[int, Query(ge=1, le=50, description="Pictures of a class at most.")] = 9,
+    limit: Annotated[int, Query(ge=1, le=50, description="Classes to answer at most.")] = 20,
+    after: RowAfter = "0",
+) -> Page[TopAnswer]:
+    """For each class the pictures that were most surely taken for it, the surest first."""
+    report = read(ws, "evaluation", reference, evaluations.get)
+    found = evaluations.tops(ws, report.id, first=int(after), limit=limit, num=num)
+    items = [
+        TopAnswer(
+            label=one.label,
+            num_pictures=one.num_pictures,
+            pictures=[JudgedAnswer.model_validate(row) for row in one.rows],
+        )
+        for one in found
+    ]
+    following = int(after) + limit
+    return Page(items=items, next=str(following) if following < len(report.labels) else None)
+
+
+@router.get("/{reference}/predictions.parquet", response_class=FileResponse)
+def get_predictions_file(ws: Ws, reference: str) -> FileResponse:
+    """What was answered for each picture, with the probability of every class where there are 100 at most."""
+    id = read(ws, "evaluation", reference, evaluations.get).id
+    path = evaluations.predictions_path(ws, id)
+    return FileResponse(path, media_type="application/vnd.apache.parquet", filename=f"evaluation-{id}.parquet")
 
 
 @router.get("/{reference}/report.html", response_class=HTMLResponse)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
 
-from vizsla.api import models
+from vizsla.api import models, receiving
+from vizsla.datasets.spec import upload_id
 from vizsla.models import archive
 from vizsla.models.card import Card
 from vizsla.web import pictures
@@ -49,7 +51,9 @@ class NewModel(Queued):
 class NewImport(Body):
     """An archive to take a model from."""
 
-    archive: str = Field(description="its path on the server", examples=["/srv/models/dogs.zip"])
+    archive: str = Field(
+        description="its path on the server, or an upload such as upload:1swk2a7qx4", examples=["/srv/models/dogs.zip"]
+    )
     name: Name | None = None
 
 
@@ -78,7 +82,10 @@ def create_model(ws: Ws, body: NewModel, response: Response) -> JobAnswer:
 
 @router.post("/import", status_code=201, dependencies=KEYED)
 def import_model(ws: Ws, body: NewImport, request: Request) -> Card:
-    """Take a model from an archive on the server, in a folder that it may read."""
+    """Take a model from an archive on the server, in a folder that it may read, or that was uploaded."""
+    if (id := upload_id(Path(body.archive))) is not None:
+        with receiving.opened(ws, id) as path:
+            return models.bring(ws, path, name=body.name)
     return models.bring(ws, allowed(request, body.archive, where="archive"), name=body.name)
 
 
@@ -104,6 +111,16 @@ def get_archive(
     headers = {"Content-Disposition": f'attachment; filename="model-{id}.{format}"'}
     pieces = models.pieces(ws, id, format)
     return StreamingResponse(pieces, media_type=archive.MEDIA_TYPES[format], headers=headers)
+
+
+@router.get("/{reference}/files/{file}", response_class=FileResponse)
+def get_file(ws: Ws, reference: str, file: Literal["model.onnx", "model.safetensors", "labels.txt"]) -> FileResponse:
+    """A file of a model: the graph for ONNX Runtime, the weights, or the names of the classes.
+
+    Its SHA-256 stands on the card.
+    """
+    id = read(ws, "model", reference, models.get).id
+    return FileResponse(models.file(ws, id, file), media_type="application/octet-stream", filename=f"{id}-{file}")
 
 
 @router.patch("/{reference}", response_model=Card)

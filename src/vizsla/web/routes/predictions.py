@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from vizsla.api import predictions
@@ -92,6 +93,14 @@ def get_rows(
     id = read(ws, "prediction", reference, predictions.get).id
     found = predictions.rows(ws, id, first=int(after), limit=limit, label=label, rejected=rejected)
     return Page(items=found.items, next=None if found.next is None else str(found.next))
+
+
+@router.get("/{reference}/rows.csv", response_class=StreamingResponse)
+def get_csv(ws: Ws, reference: str) -> StreamingResponse:
+    """What the model sees in each picture as CSV: path, label, predicted, probability, error."""
+    id = read(ws, "prediction", reference, predictions.get).id
+    headers = {"Content-Disposition": f'attachment; filename="prediction-{id}.csv"'}
+    return StreamingResponse(predictions.csv_parts(ws, id), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.patch("/{reference}", response_model=Prediction)

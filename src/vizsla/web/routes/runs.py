@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from vizsla import files, work
 from vizsla.api import datasets, history, models, runs, sweeps, trials
 from vizsla.errors import Busy, TooSlow
+from vizsla.models.predictions import Score
 from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
 from vizsla.training.run import State, named_weights
 from vizsla.training.spec import TrainingSpec
-from vizsla.web import pictures
+from vizsla.web import insight, pictures
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -289,6 +290,43 @@ async def predict(
     id = await run_in_threadpool(exact, ws, reference, "run")
     card = await run_in_threadpool(models.newest_of, ws, id, checkpoint)
     return await pictures.classify(request, ws, card, top)
+
+
+CheckpointAsked = Annotated[str, Query(description="best, last or a step.", pattern="^(best|last|[0-9]{1,15})$")]
+
+
+@router.post("/{reference}/explain", openapi_extra={"requestBody": pictures.BODY})
+async def explain(
+    ws: Ws,
+    reference: str,
+    request: Request,
+    *,
+    label: Annotated[str | None, Query(alias="class", description="By default the one that it names.")] = None,
+    checkpoint: CheckpointAsked = "best",
+) -> insight.HeatAnswer:
+    """Where a run's network looks for a class in one picture: Grad-CAM at its last convolutional maps.
+
+    422 for networks without such maps. It computes on the processor, also while every card trains.
+    """
+    id = await run_in_threadpool(exact, ws, reference, "run")
+    found = await insight.look(request, ws, id, checkpoint, do="heat", label=label)
+    scores = [Score(label=label, probability=probability) for label, probability in found.pop("scores")]
+    return insight.HeatAnswer(**found, scores=scores)
+
+
+@router.post("/{reference}/layers", openapi_extra={"requestBody": pictures.BODY})
+async def look_at_layers(
+    ws: Ws,
+    reference: str,
+    request: Request,
+    *,
+    layer: Annotated[str | None, Query(max_length=300, description="Only this one, in pictures.")] = None,
+    checkpoint: CheckpointAsked = "best",
+) -> insight.LayersAnswer:
+    """What each layer of a run's network makes of one picture; or one layer and its weights in pictures."""
+    id = await run_in_threadpool(exact, ws, reference, "run")
+    found = await insight.look(request, ws, id, checkpoint, do="layer" if layer else "layers", layer=layer)
+    return insight.LayersAnswer(**({"layer": None, "layers": None} | found))
 
 
 @router.patch("/{reference}", response_model=RunAnswer)

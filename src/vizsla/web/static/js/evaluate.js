@@ -1,0 +1,25 @@
+// Forms that put work into the queue, and then go to the page of what comes of it.
+import { pageOf } from "./actions.js";
+import { create, Problem } from "./api.js";
+import { clear, mark, values } from "./forms.js";
+
+const ADDRESSES = { evaluate: "/api/v1/evaluations", export: "/api/v1/models", predict: "/api/v1/predictions" };
+
+for (const [id, address] of Object.entries(ADDRESSES)) {
+  const form = document.getElementById(id);
+  form?.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = form.querySelector("button");
+    button.disabled = true;
+    try {
+      const job = await create(address, values(form));
+      clear(form);
+      location.assign(pageOf(job));
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      mark(form, problem);
+    } finally {
+      button.disabled = false;
+    }
+  });
+}
