@@ -90,7 +90,7 @@ def test_the_page_says_what_rest_says(server: Server, new_page: Callable[..., An
     assert page.locator(".gallery .shot").count() == num
     shown = page.locator(".gallery img")
     shown.first.scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('.gallery img').naturalWidth === 32")
+    assert shown.first.evaluate("one => one.decode().then(() => one.naturalWidth)") == 32
     asked = {"class": labels[true], "predicted": labels[predicted], "surest": True, "limit": 200}
     found = server.client.get("/evaluations/measured/predictions", params=asked).json()["items"]
     assert [one["probability"] for one in found] == sorted((one["probability"] for one in found), reverse=True)
@@ -103,7 +103,7 @@ def test_names_and_notes_are_written(server: Server, new_page: Callable[..., Any
     page.goto("/evaluations/measured")
     page.get_by_label("Notes").fill("The <b>second</b> camera.")
     page.get_by_role("button", name="Save the notes").click()
-    page.wait_for_function("document.querySelector('.said') === null && location.hash === '#notes'")
+    page.wait_for_url("**#notes")
     page.reload()
     assert page.get_by_label("Notes").input_value() == "The <b>second</b> camera."
     page.get_by_role("button", name="Rename").click()

@@ -38,8 +38,7 @@ def test_a_picture_is_named_as_the_command_names_it(
         path.write_bytes((pictures / path.stem / "003.png").read_bytes())
     (tmp_path / BAD).write_bytes(b"no picture")
     said = {
-        Path(one["picture"]).name: one["scores"][0]
-        for one in Cli(full)("predict", "shaper", *chosen, "--json").json["predictions"]
+        Path(one["picture"]).name: one["scores"][0] for one in Cli(full)("predict", "shaper", *chosen, "--json").json
     }
     page = new_page(server)
     page.goto("/runs/first/try")

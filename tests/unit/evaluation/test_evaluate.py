@@ -13,7 +13,7 @@ import pytest
 
 from vizsla import files
 from vizsla.errors import InvalidInput
-from vizsla.evaluation import html
+from vizsla.evaluation import html, predictions
 from vizsla.evaluation.evaluate import About, Rows, evaluate
 from vizsla.evaluation.report import DatasetRef, Report, SplitRole, Subject, read_report
 
@@ -266,3 +266,28 @@ def test_a_thousand_classes_stay_small(tmp_path: Path) -> None:
 )
 def test_percent_never_rounds_to_all_or_none(share: float, text: str) -> None:
     assert html.percent(share) == text
+
+
+def test_the_surest_answers_come_first(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "predictions.parquet"
+    every = predictions.read(path).rows
+    first = predictions.read(path, surest=True, limit=4)
+    rest = predictions.read(path, surest=True, after=first.next or 0)
+    assert rest.next is None
+    assert [*first.rows, *rest.rows] == sorted(every, key=lambda row: -row["probability"])
+    wrong = predictions.read(path, surest=True, wrong=True, label="cat").rows
+    assert [row["index"] for row in wrong] == [
+        row["index"] for row in every if row["label"] == "cat" != row["predicted"]
+    ]
+    assert predictions.read(path, surest=True, label="fox", predicted="none") == ([], None)
+
+
+def test_each_class_has_what_was_most_surely_taken_for_it(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "predictions.parquet"
+    every = predictions.read(path).rows
+    for top in predictions.tops(path, [*LABELS, "unknown"], 2):
+        mine = sorted((row for row in every if row["predicted"] == top.label), key=lambda row: -row["probability"])
+        assert (top.num_pictures, top.rows) == (len(mine), mine[:2])
+    assert predictions.tops(path, [], 2) == []
