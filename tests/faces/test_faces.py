@@ -54,6 +54,8 @@ LOOKS = [
     Look("datasets.get", lambda at: datasets.get(at, "shapes"), ("dataset", "show", "shapes")),
     Look("datasets.get", lambda at: datasets.get(at, "sha"), ("dataset", "show", "sha")),
     Look("datasets.list_all", datasets.list_all, ("dataset", "list")),
+    Look("datasets.scan", lambda at: datasets.scan(at, _spec(at)),
+         ("dataset", "scan", "PICTURES", "--val-percent", 20, "--test-percent", 20)),
     Look("runs.get", lambda at: runs.get(at, "trained"), ("run", "show", "trained"), _but("epochs")),
     Look("runs.list_all", runs.list_all, ("run", "list")),
     Look("runs.epochs", lambda at: runs.epochs(at, "tra"), ("run", "show", "trained"), lambda told: told["epochs"]),
@@ -190,7 +192,8 @@ COMPOSED = {"evaluations.create", "models.export", "predictions.create", "runs.r
 
 # They work on folders of the machine that runs them. Their commands refuse a server.
 ONLY_HERE = {
-    "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
+    "datasets.fitted", "datasets.mean_picture", "datasets.picture", "datasets.pictures",
+    "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "jobs.keep", "jobs.standing", "logs.is_live", "models.newest_of",
     "models.predict", "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.find_rate",
     "runs.preview", "runs.submit_all", "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start",

@@ -341,6 +341,12 @@ def taken(ws: Workspace, ids: Sequence[str], dataset: str) -> Iterator[None]:
         yield
 
 
+def require_whole(ws: Workspace, id: str) -> None:
+    """Raise what `taken` does of an upload of `ws.user`; it stays free."""
+    folder = _folder(ws, id)
+    _require_whole(upload.open_upload(folder), folder)
+
+
 def _require_whole(record: Upload, folder: Path) -> None:
     if record.kind == "picture":
         what = "A dataset is made from an archive or a folder, and this upload is one picture."

@@ -30,6 +30,7 @@ from vizsla.web.routes import (
     datasets,
     evaluations,
     find,
+    folders,
     jobs,
     live,
     machine,
@@ -41,7 +42,21 @@ from vizsla.web.routes import (
 )
 from vizsla.web.routes import uploads as upload_routes
 
-NOUNS = (datasets, runs, evaluations, models, predictions, jobs, queue, find, networks, machine, upload_routes, live)
+NOUNS = (
+    datasets,
+    runs,
+    evaluations,
+    models,
+    predictions,
+    jobs,
+    queue,
+    find,
+    folders,
+    networks,
+    machine,
+    upload_routes,
+    live,
+)
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
 SWEEP_EVERY_S = 3600
@@ -85,7 +100,7 @@ def create_app(
     app.state.pool = Pool()
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
-    app.state.live = Live(ws)
+    app.state.live = Live()
     app.state.keys = Keys()
     app.state.closing = closing
     ws.store.answers.give_up_all()  # nobody else answers on this workspace
