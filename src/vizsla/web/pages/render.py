@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import jinja2
 import orjson
@@ -41,6 +41,9 @@ class PageRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
+            # A form sends what was left empty too; that is not asked for.
+            asked = parse_qsl(request.scope["query_string"].decode("latin-1"))
+            request = Request({**request.scope, "query_string": urlencode(asked).encode()}, request.receive)
             try:
                 return compressed(request, await handle(request))
             except VizslaError as error:
