@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-READ_AT_ONCE = 10_000
+GROUP_ROWS = 10_000
+READ_AT_ONCE = 1000
 
 # Column by column, the Arrow types; each column may be null.
 COLUMNS = {
@@ -124,4 +125,4 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     }
     with files.atomic(path) as temporary:
         # Files lie by class, so a page of one class is found in few groups.
-        pq.write_table(pa.table(columns), temporary, compression="zstd", row_group_size=READ_AT_ONCE)
+        pq.write_table(pa.table(columns), temporary, compression="zstd", row_group_size=GROUP_ROWS)

@@ -51,7 +51,8 @@ def test_a_split_that_is_empty_or_unknown(folder: Path) -> None:
 def test_rows_by_class_are_found_in_few_groups(
     tmp_path: Path, classes: Fill, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "READ_AT_ONCE", 4)
+    monkeypatch.setattr(rows, "GROUP_ROWS", 4)
+    monkeypatch.setattr(rows, "READ_AT_ONCE", 3)
     make(classes(tmp_path / "pets", ant=9, bee=3, cat=11))
     path = tmp_path / "built" / "images.parquet"
     whole = rows.read(path).rows
@@ -65,7 +66,7 @@ def test_rows_by_class_are_found_in_few_groups(
         assert found == [row for row in whole if label in (None, row.label)]
     with pq.ParquetFile(path) as file:
         read = [place for place, _ in rows._batches(file, 0, "bee")]
-    assert read == [8], "of six groups one"
+    assert read == [8, 11], "of six groups one"
 
 
 def test_a_folder_named_like_a_column_value(tmp_path: Path, classes: Fill, make: Make) -> None:

@@ -90,6 +90,7 @@ function shares() {
 function fillAgain() {
   const again = new URLSearchParams(location.search).get("again");
   const kept = again && sessionStorage.getItem(`dataset ${again}`);
+  if (again && !kept) ready.textContent = "The settings of before are known only in the browser in which they were given.";
   if (!kept) return "";
   const { name, spec } = JSON.parse(kept);
   form.elements.name.value = name ?? "";
