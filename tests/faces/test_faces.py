@@ -72,6 +72,8 @@ LOOKS = [
     Look("datasets.get", lambda at: datasets.get(at, "shapes"), ("dataset", "show", "shapes")),
     Look("datasets.get", lambda at: datasets.get(at, "sha"), ("dataset", "show", "sha")),
     Look("datasets.list_all", datasets.list_all, ("dataset", "list")),
+    Look("datasets.scan", lambda at: datasets.scan(at, _spec(at)),
+         ("dataset", "scan", "PICTURES", "--val-percent", 20, "--test-percent", 20)),
     Look("runs.get", lambda at: runs.get(at, "trained"), ("run", "show", "trained"), _but("epochs")),
     Look("runs.list_all", runs.list_all, ("run", "list")),
     Look("runs.list_all", lambda at: runs.list_all(at, limit=1), ("run", "list", "--limit", 1)),
@@ -263,7 +265,8 @@ COMPOSED = {
 # They work on folders of the machine that runs them. Their commands refuse a server.
 ONLY_HERE = {
     "accounts.bearer", "accounts.check_password", "accounts.note_of", "accounts.sign_in",
-    "datasets.picture", "datasets.pictures", "evaluations.folder", "evaluations.of", "evaluations.page",
+    "datasets.fitted", "datasets.mean_picture", "datasets.picture", "datasets.pictures",
+    "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "evaluations.predictions_path", "evaluations.tops", "jobs.keep", "jobs.standing",
     "logs.is_live", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
     "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all", "models.bring",

@@ -294,6 +294,12 @@ def opened(ws: Workspace, id: str) -> Iterator[Path]:
         upload.remove(folder)
 
 
+def require_whole(ws: Workspace, id: str) -> None:
+    """Raise what `taken` does of an upload of `ws.user`; it stays free."""
+    folder = folder_of(ws, id)
+    _require_whole(upload.open_upload(folder), folder)
+
+
 def _require_whole(record: Upload, folder: Path) -> None:
     if record.kind == "picture":
         what = "What is made from an upload takes an archive or a folder, and this one is one picture."

@@ -18,10 +18,10 @@ from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more,
 from vizsla.cli.queued import Queued, attend
 from vizsla.cli.sending import Uploading, require_server, sent
 from vizsla.client.server import Server
+from vizsla.datasets.cautions import cautions
 from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.scan import SPLITS, Split
 from vizsla.datasets.spec import UPLOADABLE, DatasetSpec
-from vizsla.datasets.stats import Copies, Statistics
 from vizsla.images.preprocess import parse_size
 from vizsla.store.workspace import Workspace
 
@@ -79,6 +79,28 @@ def _sent(ws: Workspace | Server, spec: DatasetSpec, common: Common) -> Iterator
     named = {field: path for field in UPLOADABLE if (path := getattr(spec, field)) is not None}
     with sent(ws, common, *named.values()) as sources:
         yield spec.model_copy(update=dict(zip(named, sources, strict=True)))
+
+
+@app.command
+@with_options(DatasetSpec, skip=("source", "width", "height", "colour", "resize", "interpolation", "encoding"))
+def scan(path: Path, /, *, options: dict[str, Any], common: Common = Common()) -> None:
+    """Look at a folder, archive or list before a dataset is built from it: its classes, splits and unusable files.
+
+    Args:
+        path: The folder of pictures, a zip or tar archive of it, or a text list.
+    """
+    require_whole(common, path, options["val_folder"], options["test_folder"])
+    with common.open() as ws:
+        plan = datasets.scan(ws, make(DatasetSpec, source=path, **options))
+    if common.json:
+        print_json(plan)
+        return
+    how = "every file was opened" if plan.exact else f"{plan.opened:,} of the files were opened, the rest only named"
+    out.print(f"{plan.found:,} files found, of which {plan.rejected:,} will be rejected ({how}).")
+    _print_classes(plan.labels, plan.counts)
+    _print_reasons(plan.rejected_reasons)
+    if plan.problem:
+        out.print(f"[yellow]Note:[/] {safe(plan.problem)} {safe(plan.remedy)}", soft_wrap=True)
 
 
 add_rename(app, "dataset")
@@ -145,7 +167,6 @@ def delete(name: str, /, *, common: Common = Common()) -> None:
 
 def show_dataset(dataset: Dataset) -> None:
     """Print a dataset: counts that reconcile, classes by split, what was rejected, and what to beware of."""
-    statistics = dataset.statistics
     out.print(f"\n[bold]{safe(dataset.name)}[/]  [dim]{dataset.id}[/]")
     pairs: list[tuple[str, object]] = [
         *(("from" if root == "source" else f"{root} from", safe(o.name)) for root, o in dataset.origins.items()),
@@ -154,53 +175,32 @@ def show_dataset(dataset: Dataset) -> None:
         ("fingerprint", dataset.fingerprint[:16]),
     ]
     out.print(facts(pairs))
-    _print_classes(dataset)
-    if dataset.rejected_reasons:
-        reasons = sorted(dataset.rejected_reasons.items(), key=lambda item: -item[1])
+    _print_classes(dataset.labels, dataset.counts)
+    _print_reasons(dataset.rejected_reasons)
+    for text in cautions(dataset):
+        out.print(f"[yellow]Note:[/] {safe(text)}", soft_wrap=True)
+
+
+def _print_reasons(found: dict[str, int]) -> None:
+    reasons = sorted(found.items(), key=lambda item: -item[1])
+    if reasons:
         out.print(
             table(("rejected because", "files"), [(safe(r), n) for r, n in reasons[:REASONS_SHOWN]], right=("files",))
         )
-        if len(reasons) > REASONS_SHOWN:
-            out.print(f"[dim]… and {len(reasons) - REASONS_SHOWN} other reasons: images.parquet has one row a file.[/]")
-    for text in _cautions(statistics):
-        out.print(f"[yellow]Note:[/] {text}", soft_wrap=True)
+    if len(reasons) > REASONS_SHOWN:
+        out.print(f"[dim]… and {len(reasons) - REASONS_SHOWN} other reasons: images.parquet has one row a file.[/]")
 
 
-def _print_classes(dataset: Dataset) -> None:
+def _print_classes(labels: list[str], counts: dict[Split, dict[str, int]]) -> None:
     rows: list[tuple[object, ...]] = [
-        (safe(label), *(f"{dataset.counts.get(split, {}).get(label, 0):,}" for split in SPLITS))
-        for label in dataset.labels[:CLASSES_SHOWN]
+        (safe(label), *(f"{counts.get(split, {}).get(label, 0):,}" for split in SPLITS))
+        for label in labels[:CLASSES_SHOWN]
     ]
-    if len(dataset.labels) > CLASSES_SHOWN:
-        rows.append((f"[dim]… {len(dataset.labels) - CLASSES_SHOWN:,} more classes[/]", "", "", ""))
-    rows.append((f"[bold]{len(dataset.labels):,} classes[/]", *(f"[bold]{_total(dataset, s):,}[/]" for s in SPLITS)))
+    if len(labels) > CLASSES_SHOWN:
+        rows.append((f"[dim]… {len(labels) - CLASSES_SHOWN:,} more classes[/]", "", "", ""))
+    totals = (f"[bold]{sum(counts.get(split, {}).values()):,}[/]" for split in SPLITS)
+    rows.append((f"[bold]{len(labels):,} classes[/]", *totals))
     out.print(table(("class", *SPLITS), rows, right=SPLITS))
-
-
-def _cautions(statistics: Statistics) -> list[str]:
-    """What to beware of, in words; each with an example to look at."""
-    copies, conflicts, leaks = statistics.duplicates, statistics.conflicting, statistics.leaked
-    found = []
-    if copies.count:
-        found.append(f"{_files(copies.count)} there more than once, such as {_example(copies)}.")
-    if conflicts.count:
-        found.append(
-            f"{_files(conflicts.count)} under more than one class, of which one at most is right: "
-            f"{_example(conflicts)}."
-        )
-    if leaks.count:
-        found.append(
-            f"{_files(leaks.count)} in more than one split, so figures measured there flatter: {_example(leaks)}."
-        )
-    return found
-
-
-def _files(count: int) -> str:
-    return "1 picture is" if count == 1 else f"{count:,} pictures are"
-
-
-def _example(copies: Copies) -> str:
-    return " = ".join(safe(path) for path in copies.examples[0][:3])
 
 
 def _total(dataset: Dataset, split: Split) -> int:

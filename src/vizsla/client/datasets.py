@@ -8,6 +8,7 @@ from pathlib import Path
 from vizsla.client import follow, things
 from vizsla.client.server import Server, parsed
 from vizsla.datasets.dataset import Dataset
+from vizsla.datasets.plan import Plan
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.errors import InvalidInput
 from vizsla.events import Event, ignore_event
@@ -34,6 +35,13 @@ def finish(
     """See `vizsla.api.datasets.finish`."""
     follow.wait(server, job, on_event, on_interrupt)
     return get(server, job.thing)
+
+
+def scan(server: Server, spec: DatasetSpec, *, allowed: Sequence[Path] | None = None) -> Plan:
+    """See `vizsla.api.datasets.scan`."""
+    if allowed is not None:
+        raise InvalidInput("A server has its own folders from which it reads.", where="allowed")
+    return parsed(Plan, server.post("datasets", "scan", body={"spec": spec.model_dump(mode="json")}))
 
 
 def get(server: Server, reference: str) -> Dataset:

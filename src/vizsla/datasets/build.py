@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,8 +58,8 @@ def build(
         progress("scan", len(found.files), len(found.files))
         preprocess = choose_preprocess(sources.spec, found)
         filled = _fill_store(sources.spec, found, preprocess, folder, progress)
-    kept = _without_small_classes(spec, found.labels, filled.rows)
-    rows = _divided(spec, found.given, kept.rows)
+    kept = without_small_classes(spec, found.labels, filled.rows)
+    rows = divided(spec, found.given, kept.rows)
     used = [row for row in rows if row.reason is None]
     train = [row.index for row in used if row.split == "train" and row.index is not None]
     moments = pixel_moments(PixelStore.open(folder / "pixels"), train, progress)
@@ -75,7 +75,7 @@ def build(
         preprocess=preprocess,
         encoding=filled.encoding,
         labels=kept.labels,
-        counts=_counts(kept.labels, used),
+        counts=counts(kept.labels, used),
         found=len(rows),
         used=len(used),
         rejected=len(rows) - len(used),
@@ -128,12 +128,14 @@ def _fill_store(spec: DatasetSpec, found: Scan, preprocess: Preprocess, folder: 
     return _Filled(rows, encoding)
 
 
-class _Kept(NamedTuple):
+class Kept(NamedTuple):
+    """The classes that are left, and all rows."""
+
     labels: list[str]
     rows: list[Row]
 
 
-def _without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row]) -> _Kept:
+def without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row]) -> Kept:
     """Hold the classes against `min_per_class`, to which the pictures of val and test folders do not count."""
     usable = Counter(row.label for row in rows if row.reason is None and row.split is None)
     small = [label for label in labels if usable[label] < spec.min_per_class]
@@ -156,10 +158,10 @@ def _without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row]
     reason = f"class dropped: fewer than {spec.min_per_class} usable pictures"
     dropped = set(small)
     kept = [row.rejected(reason) if row.reason is None and row.label in dropped else row for row in rows]
-    return _Kept(left, kept)
+    return Kept(left, kept)
 
 
-def _divided(spec: DatasetSpec, given: frozenset[Given], rows: list[Row]) -> list[Row]:
+def divided(spec: DatasetSpec, given: frozenset[Given], rows: list[Row]) -> list[Row]:
     """The rows with their final splits: none for a rejected file."""
     rest = [row for row in rows if row.reason is None and row.split is None]
     splits = divide(
@@ -180,12 +182,10 @@ def _labelled(used: list[Row]) -> list[Labelled]:
     return [Labelled(str(row.label), row.split or "train", str(row.sha256)) for row in used]
 
 
-def _counts(labels: list[str], used: list[Row]) -> dict[Split, dict[str, int]]:
-    counts: dict[Split, dict[str, int]] = defaultdict(dict)
+def counts(labels: list[str], used: list[Row]) -> dict[Split, dict[str, int]]:
+    """Pictures by split and label, zeros included."""
     pictures = Counter((row.split, row.label) for row in used)
-    for split in SPLITS:
-        counts[split] = {label: pictures[split, label] for label in labels}
-    return dict(counts)
+    return {split: {label: pictures[split, label] for label in labels} for split in SPLITS}
 
 
 def _write_mean(folder: Path, moments: PixelMoments) -> None:

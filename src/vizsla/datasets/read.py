@@ -101,7 +101,7 @@ def in_order(work: Iterable[T], do: Callable[[T], R], *, workers: int) -> Genera
         pool.shutdown(cancel_futures=True)
 
 
-class _Quota:
+class Quota:
     """Counts the used pictures of each class and folder against `max_per_class`."""
 
     def __init__(self, limit: int | None) -> None:
@@ -109,12 +109,15 @@ class _Quota:
         self.used: Counter[tuple[str, str | None, str | None]] = Counter()
 
     def is_full(self, row: Row | Found) -> bool:
+        """Whether no more of its class and folder are used."""
         return self.limit is not None and self.used[row.root, row.split, row.label] >= self.limit
 
     def take(self, row: Row) -> None:
+        """Count one that is used."""
         self.used[row.root, row.split, row.label] += 1
 
     def refuse(self, row: Row) -> Row:
+        """The row of one that is over the limit."""
         return row.rejected(f"over the limit of {self.limit} a class")
 
 
@@ -129,7 +132,7 @@ def read_all(
     usable = [found for found in scan.files if found.reason is None]
     if spec.max_per_class is not None:
         usable.sort(key=lambda found: order_key(spec.seed, found.label or "", found.path))
-    quota = _Quota(spec.max_per_class)
+    quota = Quota(spec.max_per_class)
 
     def do(found: Found) -> _Content:
         if quota.is_full(found):

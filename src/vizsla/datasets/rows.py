@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vizsla import files
 from vizsla.datasets.scan import Root, Split
 
-READ_AT_ONCE = 10_000
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+GROUP_ROWS = 10_000
+READ_AT_ONCE = 1000
 
 # Column by column, the Arrow types; each column may be null.
 COLUMNS = {
@@ -71,13 +76,9 @@ def read(
     import pyarrow.parquet as pq
 
     found: list[Row] = []
-    place = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=READ_AT_ONCE):
-            begins, place = place, place + batch.num_rows
-            if place <= after:
-                continue
-            for number, fields in enumerate(batch.slice(max(0, after - begins)).to_pylist(), max(begins, after)):
+        for place, batch in _batches(file, after, label):
+            for number, fields in enumerate(batch.slice(max(0, after - place)).to_pylist(), max(place, after)):
                 row = Row(**fields)
                 if (
                     (row.reason is not None) != rejected
@@ -91,6 +92,29 @@ def read(
     return Slice(found, None)
 
 
+def _batches(file: pq.ParquetFile, after: int, label: str | None) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """The rows by the thousand, each with its place; without those before `after`, and groups without the class."""
+    begins = 0
+    for group in range(file.num_row_groups):
+        about = file.metadata.row_group(group)
+        place, begins = begins, begins + about.num_rows
+        if begins <= after or not _may_hold(about, label):
+            continue
+        for batch in file.iter_batches(batch_size=READ_AT_ONCE, row_groups=[group]):
+            if place + batch.num_rows > after:
+                yield place, batch
+            place += batch.num_rows
+
+
+def _may_hold(group: pq.RowGroupMetaData, label: str | None) -> bool:
+    """Whether a group of rows may hold one of a class, by what the file says of it."""
+    column = group.column(list(COLUMNS).index("label"))
+    known = column.statistics if column.is_stats_set else None
+    if label is None or known is None or not known.has_min_max:
+        return True
+    return bool(known.min.encode() <= label.encode() <= known.max.encode())
+
+
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write the rows as Parquet, atomically."""
     import pyarrow as pa
@@ -100,4 +124,5 @@ def write(path: Path, rows: Sequence[Row]) -> None:
         name: pa.array([getattr(row, name) for row in rows], pa.type_for_alias(kind)) for name, kind in COLUMNS.items()
     }
     with files.atomic(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd")
+        # Files lie by class, so a page of one class is found in few groups.
+        pq.write_table(pa.table(columns), temporary, compression="zstd", row_group_size=GROUP_ROWS)

@@ -77,6 +77,13 @@ def encode(picture: Pixels, encoding: Encoding) -> bytes:
     return record.getvalue()
 
 
+def shrunk(picture: Pixels, side: int) -> Pixels:
+    """A picture of at most `side` px each way, in its proportions."""
+    image = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
+    image.thumbnail((side, side))
+    return np.asarray(image).reshape(image.height, image.width, picture.shape[2])
+
+
 class PixelWriter:
     """Appends pictures of one shape to a new store in `folder`; as a context manager, finishes it unless that failed.
 

@@ -31,6 +31,7 @@ from vizsla.web.routes import (
     datasets,
     evaluations,
     find,
+    folders,
     jobs,
     live,
     machine,
@@ -43,7 +44,21 @@ from vizsla.web.routes import (
 from vizsla.web.routes import uploads as upload_routes
 from vizsla.web.tails import Followed
 
-NOUNS = (datasets, runs, evaluations, models, predictions, jobs, queue, find, networks, machine, upload_routes, live)
+NOUNS = (
+    datasets,
+    runs,
+    evaluations,
+    models,
+    predictions,
+    jobs,
+    queue,
+    find,
+    folders,
+    networks,
+    machine,
+    upload_routes,
+    live,
+)
 # A turn takes a moment; one that waits for a database that is busy, longer.
 TURNED_S = 60
 SWEEP_EVERY_S = 3600
@@ -88,7 +103,7 @@ def create_app(
     app.state.insight = Pool(insight.MODULE, workers=1, line=8, idle_s=120.0)
     app.state.predictions = metrics.Predictions(app.state.requests.registry)
     app.state.kept = Kept()
-    app.state.live = Live(ws)
+    app.state.live = Live()
     app.state.followed = Followed()
     app.state.keys = Keys()
     app.state.closing = closing

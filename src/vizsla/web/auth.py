@@ -87,6 +87,11 @@ def by_method(connection: HTTPConnection) -> None:
     require(connection, "viewer" if connection.scope.get("method", "GET") in ("GET", "HEAD") else "member")
 
 
+def member(connection: HTTPConnection) -> None:
+    """Let members through, and admins."""
+    require(connection, "member")
+
+
 def admin(connection: HTTPConnection) -> None:
     """Let admins through."""
     require(connection, "admin")

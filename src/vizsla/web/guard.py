@@ -26,6 +26,8 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 SAFE = ("GET", "HEAD", "OPTIONS")
 # These change nothing, or are pieces of what is written down, and are asked as often as there are pictures.
 NOT_WRITTEN_DOWN = (
+    "POST /datasets/scan",
+    "POST /datasets/fit",
     "POST /models/{reference}/predict",
     "POST /runs/{reference}/predict",
     "PATCH /uploads/{id}",

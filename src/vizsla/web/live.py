@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -30,7 +31,7 @@ PIECES_KEPT = 4
 log = logging.getLogger("vizsla.web")
 
 Key = tuple[str, str]
-"""what is watched: ("run", its id) or ("jobs", "")"""
+"""what is watched: ("run", its id), ("job", its id) or ("jobs", "")"""
 
 
 class Piece(NamedTuple):
@@ -57,12 +58,12 @@ class Source(Protocol):
         """
 
 
-class RunSource:
-    """The events of a run."""
+class EventsSource:
+    """The events of a run or a job, which lie in a folder."""
 
-    def __init__(self, ws: Workspace, id: str) -> None:
-        self._id = id
-        self._folder = ws.folder("run", id)
+    def __init__(self, key: Key, folder: Path) -> None:
+        self._what, self._id = key
+        self._folder = folder
 
     def end(self) -> int | None:
         """How long the file is; the last line may not be whole."""
@@ -74,7 +75,7 @@ class RunSource:
     def after(self, place: int) -> Piece:
         """The next events."""
         lines, following = events.read(self._folder / work.EVENTS, place, at_least=PIECE_BYTES)
-        return Piece(message("events", id=self._id, items=lines, next=str(following)), following)
+        return Piece(message("events", what=self._what, id=self._id, items=lines, next=str(following)), following)
 
     def place(self, asked: int | None) -> int:
         """Where an event begins, or will begin."""
@@ -153,8 +154,7 @@ class Reader:
 class Live:
     """The readers of all that is watched on a server, and the task that looks whether there is more."""
 
-    def __init__(self, ws: Workspace) -> None:
-        self._ws = ws
+    def __init__(self) -> None:
         self._readers: dict[Key, Reader] = {}
 
     @contextlib.asynccontextmanager
@@ -173,11 +173,10 @@ class Live:
         """How many things are watched."""
         return len(self._readers)
 
-    def watch(self, key: Key, wake: Callable[[], None]) -> Reader:
-        """The reader of a thing; `wake` is called when there is more, until `leave`."""
+    def watch(self, key: Key, source: Source, wake: Callable[[], None]) -> Reader:
+        """The reader of a thing, of `source` unless it has one; `wake` is called when there is more, until `leave`."""
         reader = self._readers.get(key)
         if reader is None:
-            source = RunSource(self._ws, key[1]) if key[0] == "run" else JobsSource(self._ws)
             reader = self._readers[key] = Reader(source)
         reader.wakes.add(wake)
         return reader

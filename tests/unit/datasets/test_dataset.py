@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from vizsla.datasets import rows
 from vizsla.datasets.dataset import Dataset, open_dataset, read_images, split_arrays
 from vizsla.errors import InvalidInput, NotFound
 
@@ -44,6 +46,27 @@ def test_a_split_that_is_empty_or_unknown(folder: Path) -> None:
         read_images(folder, "vall")
     assert "no split 'vall'" in caught.value.what
     assert "Did you mean 'val'?" in caught.value.remedy
+
+
+def test_rows_by_class_are_found_in_few_groups(
+    tmp_path: Path, classes: Fill, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "GROUP_ROWS", 4)
+    monkeypatch.setattr(rows, "READ_AT_ONCE", 3)
+    make(classes(tmp_path / "pets", ant=9, bee=3, cat=11))
+    path = tmp_path / "built" / "images.parquet"
+    whole = rows.read(path).rows
+    assert len(whole) == 23
+    for label in (None, "ant", "bee", "cat", "dog"):
+        found: list[rows.Row] = []
+        place: int | None = 0
+        while place is not None:
+            part = rows.read(path, label=label, after=place, limit=2)
+            found, place = found + part.rows, part.next
+        assert found == [row for row in whole if label in (None, row.label)]
+    with pq.ParquetFile(path) as file:
+        read = [place for place, _ in rows._batches(file, 0, "bee")]
+    assert read == [8, 11], "of six groups one"
 
 
 def test_a_folder_named_like_a_column_value(tmp_path: Path, classes: Fill, make: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,12 +82,12 @@ async def _until(condition: Any) -> None:
 
 def test_many_clients_have_one_reader(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    real = live.RunSource.after
-    monkeypatch.setattr(live.RunSource, "after", lambda self, place: (read.append(place), real(self, place))[1])
+    real = live.EventsSource.after
+    monkeypatch.setattr(live.EventsSource, "after", lambda self, place: (read.append(place), real(self, place))[1])
     path = _run(ws, "watched")
 
     async def main() -> None:
-        watching = Live(ws)
+        watching = Live()
         async with watching.reading():
             wish = {"do": "watch", "what": "run", "id": "watched", "after": "0"}
             sockets = [Socket(watching, [dict(wish)]) for _ in range(30)]
@@ -106,6 +107,35 @@ def test_many_clients_have_one_reader(ws: Workspace, monkeypatch: pytest.MonkeyP
     assert len(read) == len(set(read)) == 5, "each place was read once for all thirty"
 
 
+def test_the_events_of_any_job_are_told(ws: Workspace) -> None:
+    entry = ws.store.add("dataset", "dogs")
+    folder = ws.folder("dataset", entry.id)
+    folder.mkdir()
+    job = ws.store.jobs.add("dataset", entry.id, "dogs", owner="ada", need={})
+
+    async def main() -> None:
+        watching = Live()
+        async with watching.reading():
+            socket = Socket(watching, [{"do": "watch", "what": "job", "id": name} for name in (job.id, "none")])
+            serving = asyncio.create_task(Client(socket, ws).serve())  # type: ignore[arg-type]
+            await _until(lambda: len(socket.told) == 2)
+            assert socket.told[0] == {"is": "watching", "what": "job", "id": job.id, "next": "0"}
+            assert socket.told[1]["kind"] == "not-found"
+            with events.EventLog(folder / "events.jsonl") as log:
+                log.write("progress", stage="read", done=3, total=9)
+            await _until(lambda: len(socket.told) == 3)
+            told = socket.told[2]
+            assert (told["is"], told["what"], told["id"]) == ("events", "job", job.id)
+            assert told["items"][0]["done"] == 3
+            shutil.rmtree(folder)
+            await _until(lambda: len(socket.told) == 4)
+            assert socket.told[3] == {"is": "gone", "what": "job", "id": job.id}
+            socket.gone.set()
+            await serving
+
+    asyncio.run(main())
+
+
 def test_one_who_does_not_keep_up_is_let_go_and_the_others_are_not_held_up(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +146,7 @@ def test_one_who_does_not_keep_up_is_let_go_and_the_others_are_not_held_up(
             log.write("step", step=step)
 
     async def main() -> None:
-        watching = Live(ws)
+        watching = Live()
         async with watching.reading():
             wish = {"do": "watch", "what": "run", "id": "long", "after": "0"}
             slow, quick = Socket(watching, [dict(wish)], takes=5), Socket(watching, [dict(wish)])
@@ -138,7 +168,7 @@ def test_who_may_not_watch_any_more_is_let_go(ws: Workspace, monkeypatch: pytest
     accounts.create(ws, "ada", "correct horse battery", role="admin")
 
     async def main() -> None:
-        watching = Live(ws)
+        watching = Live()
         socket = Socket(watching, [])
         await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
         assert socket.closed == (1008, "not-signed-in")
@@ -150,7 +180,7 @@ def test_a_thing_that_cannot_be_read_is_told_and_left(ws: Workspace) -> None:
     _run(ws, "damaged").write_text("{\n")
 
     async def main() -> None:
-        watching = Live(ws)
+        watching = Live()
         async with watching.reading():
             socket = Socket(watching, [{"do": "watch", "what": "run", "id": "damaged", "after": "0"}])
             serving = asyncio.create_task(Client(socket, ws).serve())  # type: ignore[arg-type]

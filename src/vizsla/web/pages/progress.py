@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from datetime import datetime
 from typing import NamedTuple
 
 import orjson
@@ -29,7 +30,10 @@ class Work(NamedTuple):
     share: float | None
     """0 to 1; None: it is not known"""
     stage: str
+    words: str
+    """the stage, and how far it is"""
     eta_s: float | None
+    """of the stage, or of all of a run"""
     spark: str
     """the loss so far, as the path of an SVG of 100 by 30; empty where there is none"""
     total_steps: int | None
@@ -50,21 +54,38 @@ def of(ws: Workspace, kept: Kept, job: Job) -> Work:
 
 def _work(ws: Workspace, kept: Kept, job: Job) -> Work:
     path = ws.folder(job.kind, job.thing) / work.EVENTS
-    last, following = None, 0
+    latest: list[Event] = []
+    following = 0
     with contextlib.suppress(OSError, VizslaError):
         following = events.end(path)
-        last = next(filter(_tells, itertools.islice(events.backwards(path), LOOKED_AT)), None)
+        latest = [event for event in itertools.islice(events.backwards(path), LOOKED_AT) if _tells(event)]
     total = None
     if job.kind == "run" and (item := kept.get(ws, "run", job.thing)):
         run = orjson.loads(item.body)["run"]
         total = run["steps_per_epoch"] * run["spec"]["epochs"]
-    if last is None or job.state == "queued":
-        return Work(job, None, "", None, "", total, str(following))
+    if not latest or job.state == "queued":
+        return Work(job, None, "", "", None, "", total, str(following))
+    last = latest[0]
     if last["event"] == "progress":
         share = last["done"] / last["total"] if last["total"] else None
-        return Work(job, share, last["stage"], None, "", total, str(following))
+        stage = str(last["stage"])
+        words = f"{stage}: {last['done']:,} of {last['total']:,}" if last["total"] else stage
+        return Work(job, share, stage, words, _left(latest), "", total, str(following))
     share = min(1.0, last["step"] / total) if total else None
-    return Work(job, share, f"epoch {last['epoch']}", last.get("eta_s"), _spark(ws, job), total, str(following))
+    stage = f"epoch {last['epoch']}"
+    return Work(job, share, stage, stage, last.get("eta_s"), _spark(ws, job), total, str(following))
+
+
+def _left(latest: list[Event]) -> float | None:
+    """Seconds that a stage will take at its last pace; None: it is not known."""
+    last, first = latest[0], latest[0]
+    for event in latest[1:]:
+        if event.get("stage") != last["stage"]:
+            break
+        first = event
+    done = last["done"] - first["done"]
+    elapsed = datetime.fromisoformat(last["at"]) - datetime.fromisoformat(first["at"])
+    return (last["total"] - last["done"]) * elapsed.total_seconds() / done if done > 0 else None
 
 
 def _tells(event: Event) -> bool:

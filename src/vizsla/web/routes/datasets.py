@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from vizsla.api import datasets
 from vizsla.datasets.dataset import Dataset
+from vizsla.datasets.plan import Plan
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import PATHS, UPLOADABLE, DatasetSpec, upload_id
 from vizsla.web.kept import Known
@@ -17,6 +18,7 @@ from vizsla.web.paths import allowed
 from vizsla.web.schema import (
     PNG,
     Answer,
+    Body,
     Changed,
     EntryAnswer,
     JobAnswer,
@@ -56,14 +58,41 @@ def create_dataset(ws: Ws, body: NewDataset, request: Request, response: Respons
 
     A source such as `upload:1swk2a7qx4` names an upload, which is gone when the dataset is there.
     """
-    named = {name: getattr(body.spec, name) for name in PATHS}
+    spec, folders = _readable(request, body.spec), request.app.state.allowed
+    return queued(datasets.submit(ws, body.name, spec, job=body.job, allowed=folders), response)
+
+
+def _readable(request: Request, spec: DatasetSpec) -> DatasetSpec:
+    """The settings with the links of their paths followed; refused unless all may be read."""
+    named = {name: getattr(spec, name) for name in PATHS}
     paths = {
         name: allowed(request, path, where=f"spec.{name}")
         for name, path in named.items()
         if path is not None and (name not in UPLOADABLE or upload_id(path) is None)
     }
-    spec, folders = body.spec.model_copy(update=paths), request.app.state.allowed
-    return queued(datasets.submit(ws, body.name, spec, job=body.job, allowed=folders), response)
+    return spec.model_copy(update=paths)
+
+
+class Scanned(Body):
+    """A dataset that might be built."""
+
+    spec: DatasetSpec
+
+
+@router.post("/scan")
+def scan_dataset(ws: Ws, body: Scanned, request: Request) -> Plan:
+    """What a dataset would be, before it is built: pictures by class and split, and the files that will be rejected.
+
+    The names of all files are looked at, and some of them are opened. An archive of 500 MB at most is unpacked for it.
+    """
+    return datasets.scan(ws, _readable(request, body.spec), allowed=request.app.state.allowed)
+
+
+@router.post("/fit", response_class=Response, responses=PNG)
+def fit_picture(ws: Ws, body: Scanned, request: Request) -> Response:
+    """The first picture of a source as a dataset with these settings would keep it, 320 px wide and high at most."""
+    spec = _readable(request, body.spec)
+    return Response(datasets.fitted(ws, spec, allowed=request.app.state.allowed), media_type="image/png")
 
 
 class PictureAnswer(Answer):
@@ -100,10 +129,28 @@ def list_pictures(
 
 
 @router.get("/{reference}/pictures/{index}", response_class=Response, responses=PNG)
-def get_picture(ws: Ws, reference: str, index: Annotated[int, Path(ge=0, lt=2**53)]) -> Response:
-    """A picture as the dataset keeps it."""
+def get_picture(
+    ws: Ws,
+    reference: str,
+    index: Annotated[int, Path(ge=0, lt=2**53)],
+    side: Annotated[int | None, Query(ge=16, le=4096, description="px that it is wide and high at most")] = None,
+) -> Response:
+    """A picture as the dataset keeps it, or smaller."""
     id = read(ws, "dataset", reference, datasets.get).id
-    return Response(datasets.picture(ws, id, index), media_type="image/png")
+    return _png(datasets.picture(ws, id, index, side=side), forever=reference == id)
+
+
+@router.get("/{reference}/mean", response_class=Response, responses=PNG)
+def get_mean_picture(ws: Ws, reference: str) -> Response:
+    """The mean of the training pictures."""
+    id = read(ws, "dataset", reference, datasets.get).id
+    return _png(datasets.mean_picture(ws, id), forever=reference == id)
+
+
+def _png(content: bytes, *, forever: bool) -> Response:
+    """A picture. Of an id it never becomes another; a name may come to mean another dataset."""
+    caching = {"Cache-Control": "private, max-age=604800, immutable"} if forever else {}
+    return Response(content, media_type="image/png", headers=caching)
 
 
 @router.get("/{reference}", response_model=Dataset)

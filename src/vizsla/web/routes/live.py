@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from vizsla.errors import InvalidInput, VizslaError
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
-from vizsla.web.live import Key, Live, Reader, message
+from vizsla.web.live import EventsSource, JobsSource, Key, Live, Reader, Source, message
 from vizsla.web.schema import Body, Ws, exact
 
 router = APIRouter()
@@ -29,8 +29,8 @@ class Wish(Body):
     """What a client sends."""
 
     do: Literal["watch", "leave"]
-    what: Literal["run", "jobs"]
-    id: str = Field("", max_length=100, description="of a run: its id or name")
+    what: Literal["run", "job", "jobs"]
+    id: str = Field("", max_length=100, description="of a run: its id or name; of a job: its id")
     after: str | None = Field(None, pattern="^[0-9]{1,15}$", description="the `next` that it knows; null: from now on")
 
 
@@ -50,6 +50,17 @@ async def live(socket: WebSocket, ws: Ws) -> None:
     """
     await socket.accept()
     await Client(socket, ws).serve()
+
+
+def _found(ws: Workspace, wish: Wish) -> tuple[Key, Source]:
+    """What a client means, and where it is told."""
+    if wish.what == "jobs":
+        return ("jobs", ""), JobsSource(ws)
+    if wish.what == "run":
+        id = exact(ws, wish.id, "run")
+        return ("run", id), EventsSource(("run", id), ws.folder("run", id))
+    job = ws.store.jobs.get(wish.id)
+    return ("job", job.id), EventsSource(("job", job.id), ws.folder(job.kind, job.thing))
 
 
 class Client:
@@ -108,18 +119,17 @@ class Client:
             raise InvalidInput(first["msg"], where=".".join(map(str, first["loc"]))) from None
 
     async def _heed(self, wish: Wish) -> None:
-        id = await run_in_threadpool(exact, self._ws, wish.id, "run") if wish.what == "run" else ""
-        key = (wish.what, id)
+        key, source = await run_in_threadpool(_found, self._ws, wish)
         if wish.do == "leave":
             self._leave(key)
             return
         if len(self._watched) >= MAX_WATCHED and key not in self._watched:
             raise InvalidInput(f"No more than {MAX_WATCHED} things are watched at once.", remedy="Leave some first.")
         self._leave(key)
-        reader = self._live.watch(key, self._more.set)
+        reader = self._live.watch(key, source, self._more.set)
         try:
             place = await run_in_threadpool(reader.source.place, int(wish.after) if wish.after else None)
-            await self._send(message("watching", what=wish.what, id=id, next=str(place)))
+            await self._send(message("watching", what=key[0], id=key[1], next=str(place)))
         except BaseException:
             self._live.leave(key, self._more.set)
             raise

@@ -3,6 +3,7 @@ import { refresh } from "./fresh.js";
 import { connect } from "./live.js";
 import { duration } from "./words.js";
 
+const ENDED = ["done", "failed", "stopped", "lost"];
 const live = connect();
 const list = document.getElementById("work");
 
@@ -18,16 +19,30 @@ function move(row, share, words) {
 function heed(row, items) {
   const last = items.findLast((event) => ["step", "epoch", "progress"].includes(event.event));
   if (!last) return;
-  if (last.event === "progress") return move(row, last.total ? last.done / last.total : null, last.stage);
+  if (last.event === "progress") return advance(row, last);
   const total = Number(row.dataset.total) || null;
   const left = last.eta_s === undefined ? "" : `, ${duration(last.eta_s)} left`;
   move(row, total && Math.min(1, last.step / total), `epoch ${last.epoch}${left}`);
 }
 
+// A stage: how far, and how long at the pace since it was first heard of.
+const begun = new Map();
+function advance(row, { stage, done, total, at }) {
+  const first = begun.get(row.dataset.job);
+  if (first?.stage !== stage) begun.set(row.dataset.job, { stage, done, at });
+  const pace = first?.stage === stage ? (done - first.done) / (Date.parse(at) - Date.parse(first.at)) : 0;
+  const left = pace > 0 && done < total ? `, ${duration((total - done) / pace / 1000)} left` : "";
+  const far = total ? `: ${done.toLocaleString("en")} of ${total.toLocaleString("en")}` : "";
+  move(row, total ? done / total : null, `${stage}${far}${left}`);
+  for (const one of list.querySelectorAll("[data-stage]")) {
+    if (one.dataset.stage === stage) one.setAttribute("aria-current", "step");
+    else one.removeAttribute("aria-current");
+  }
+}
+
 function bindRows() {
   for (const row of list?.querySelectorAll("[data-job]") ?? []) {
-    const { kind, thing, next } = row.dataset;
-    if (kind === "run") live.watch("run", thing, next, (items) => heed(row, items));
+    live.watch("job", row.dataset.job, row.dataset.next, (items) => heed(row, items));
   }
 }
 
@@ -37,8 +52,12 @@ async function again() {
   bindRows();
 }
 
-bindRows();
-live.watch("jobs", "", null, () => {
+// A page of one thing, data-ends: when its work has ended it is another page. data-jobs: what that page knows.
+function heedJobs(items) {
+  if (items.some(({ job, state }) => job.id === list?.dataset.ends && ENDED.includes(state))) return location.reload();
   clearTimeout(asked);
   asked = setTimeout(() => again().catch(() => {}), 300);
-});
+}
+
+bindRows();
+live.watch("jobs", "", list?.dataset.jobs ?? null, heedJobs);
