@@ -100,11 +100,11 @@ def _write_about(page: Any) -> None:
     page.get_by_role("button", name="Save").press("Enter")
     page.get_by_text("Saved.").wait_for()
     page.get_by_role("button", name="Rename").first.press("Enter")
-    page.get_by_label("Name").fill("shapes")
-    page.get_by_label("Name").press("Enter")
+    page.locator("#rename").get_by_label("Name").fill("shapes")
+    page.locator("#rename").get_by_label("Name").press("Enter")
     page.locator(".problem").wait_for()
-    page.get_by_label("Name").fill("renamed")
-    page.get_by_label("Name").press("Enter")
+    page.locator("#rename").get_by_label("Name").fill("renamed")
+    page.locator("#rename").get_by_label("Name").press("Enter")
     page.get_by_role("heading", name="renamed", exact=True).wait_for()
     assert page.get_by_label("Notes").input_value().strip() == "<script>alert(1)</script>"
 
@@ -144,6 +144,17 @@ def test_a_folder_of_the_server_and_errors_at_fields(server: Server, full: Path,
         assert page.get_by_label(field, exact=True).get_attribute("aria-invalid") == "true"
         page.get_by_label(field, exact=True).fill("other" if field == "Name" else before)
     assert server.client.get("/datasets", params={"name": "other"}).json()["items"] == []
+    page.goto("/datasets/new")
+    _drop(page, full.parent / "pictures")
+    page.get_by_role("heading", name="120 pictures in 3 classes").wait_for()
+
+
+def _drop(page: Any, folder: Path) -> None:
+    """Drag a folder from the desktop onto the page."""
+    browser = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 250, "data": data})
 
 
 def test_what_could_not_be_built_says_why(

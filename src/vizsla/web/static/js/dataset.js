@@ -41,8 +41,11 @@ function shot({ index, label, path, split }) {
   return figure;
 }
 
+let newest = 0;
 async function show(query, { push = true } = {}) {
+  const mine = ++newest;
   const { items, next: following } = await page(query);
+  if (mine !== newest) return; // another page was asked for meanwhile
   grid.replaceChildren(...(items.length ? items.map(shot) : [make("p", "No picture of this class in this split.", "soft")]));
   const at = query.toString();
   if (push) history.pushState(null, "", `${location.pathname}${at ? `?${at}` : ""}#gallery`);
@@ -57,7 +60,6 @@ async function show(query, { push = true } = {}) {
 }
 
 function bindGallery() {
-  const at = new URLSearchParams(location.search);
   next.dataset.after = new URL(next.href).searchParams.get("after") ?? "";
   if (!next.hidden) page(wanted(next.dataset.after)).catch(() => {});
   const safely = (query, how) => show(query, how).catch((problem) => grid.replaceChildren(make("p", problem.text, "said wrong")));
@@ -83,7 +85,6 @@ function bindGallery() {
     safely(wanted());
     gallery.scrollIntoView({ block: "start" });
   });
-  return at;
 }
 
 function bindClasses() {

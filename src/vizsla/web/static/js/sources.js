@@ -6,7 +6,7 @@ import { ARCHIVE, chosen, dropped, Upload } from "./upload.js";
 
 const form = document.getElementById("new-dataset");
 export const drop = document.getElementById("drop");
-const [sending, words] = ["sending", "sending-words"].map((id) => document.getElementById(id));
+const [sending, words, stop] = ["sending", "sending-words", "sending-stop"].map((id) => document.getElementById(id));
 export const source = form.elements.namedItem("spec.source");
 let upload = null, sent = "", typed = 0, onReady = () => {};
 
@@ -37,7 +37,7 @@ async function send(files) {
   const mine = (upload = new Upload(files, (told) => mine === upload && progress(told)));
   progress.from = { bytes: 0, at: performance.now() };
   sent = "";
-  sending.hidden = false;
+  sending.hidden = stop.hidden = false;
   form.elements.name.value ||= mine.name.replace(ARCHIVE, "");
   try {
     const id = await mine.start();
@@ -50,7 +50,10 @@ async function send(files) {
     if (mine === upload) words.textContent = problem.text;
   } finally {
     mine.ended = true;
-    if (mine === upload) notSent(mine.notSent);
+    if (mine === upload) {
+      stop.hidden = true;
+      notSent(mine.notSent);
+    }
   }
 }
 
@@ -71,6 +74,7 @@ export async function resend(id) {
   if (!there || there.used_by) return;
   sent = id;
   sending.hidden = false;
+  stop.hidden = true;
   words.textContent = "The pictures that were sent before are still here.";
   await onReady();
 }
@@ -94,7 +98,7 @@ export function bindSource(ready) {
     dropped(event.dataTransfer).then(send);
   });
   addEventListener("beforeunload", (event) => { if (upload && !upload.ended) event.preventDefault(); });
-  document.getElementById("sending-stop").addEventListener("click", () => upload?.stop());
+  stop.addEventListener("click", () => upload?.stop());
   for (const one of form.elements.from) one.addEventListener("change", showSource);
   source?.addEventListener("input", complete);
   source?.addEventListener("change", () => {
