@@ -14,6 +14,7 @@ import vizsla
 from vizsla.evaluation.evaluate import About, Rows, evaluate
 from vizsla.evaluation.report import DatasetRef, Subject
 from vizsla.ids import new_id
+from vizsla.jobs.queue import BESIDE
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +66,26 @@ def many(full: Path) -> dict[str, str]:
         "hostile": made_up(full, "hostile", HOSTILE, 400),
         "thousand": made_up(full, "thousand", [f"species {i}" for i in range(1000)], 4000),
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def failed(full: Path) -> str:
+    """Id of an evaluation that came to nothing, before there is a server that would begin with it."""
+    with vizsla.open(full) as ws:
+        id = new_id()
+        job = ws.store.jobs.add("evaluation", id, "came to nothing", owner=ws.user, need=BESIDE.as_dict())
+        error = {"kind": "invalid-input", "what": "A file <b>is missing</b>.", "where": "pixels", "remedy": "Build it."}
+        ws.store.jobs.change(job, "failed", "it failed", failure="error", error=error)
+    return id
+
+
+def test_one_that_failed_has_a_page(server: Server, failed: str, new_page: Callable[..., Any]) -> None:
+    page = new_page(server)
+    assert page.goto(f"/evaluations/{failed}").status == 200
+    page.get_by_role("heading", level=1, name="came to nothing failed").wait_for()
+    assert "A file <b>is missing</b>." in page.get_by_role("alert").inner_text()
+    assert page.get_by_role("table").get_by_text("it failed").count() == 1
+    assert page.get_by_role("button", name="Delete").count() == 0  # nothing is there
 
 
 def test_the_page_says_what_rest_says(server: Server, new_page: Callable[..., Any]) -> None:

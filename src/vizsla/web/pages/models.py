@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from vizsla.api import evaluations as evaluation_verbs
 from vizsla.api import models as verbs
-from vizsla.errors import Conflict
+from vizsla.errors import Conflict, NotFound
 from vizsla.models.card import Card
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
@@ -128,7 +128,11 @@ def _is_of(ws: Workspace, model: str, run: str) -> bool:
 
 def _here(ws: Workspace, kind: Kind, id: str) -> Entry | None:
     """The thing of this id; None: it is not in this workspace, as that of a model from elsewhere."""
-    return next((entry for entry in ws.store.all(kind) if entry.id == id), None)
+    try:
+        entry = ws.store.exact(id, kind)
+    except NotFound:
+        return None
+    return entry if entry.id == id else None
 
 
 def _figures(ws: Workspace, card: Card) -> list[dict[str, Any]]:
@@ -136,8 +140,10 @@ def _figures(ws: Workspace, card: Card) -> list[dict[str, Any]]:
 
     What says most about new pictures comes first, and the newest of those.
     """
-    known = {entry.id for entry in ws.store.all("evaluation")}
-    found = [dict(figure, here=figure["evaluation"] in known) for figure in card.figures]
+    found = [
+        dict(figure, here=bool(figure["evaluation"] and _here(ws, "evaluation", figure["evaluation"])))
+        for figure in card.figures
+    ]
     found += [
         {
             "split": report.split,
