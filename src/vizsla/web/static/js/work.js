@@ -38,7 +38,7 @@ async function again() {
 }
 
 bindRows();
-live.watch("jobs", "", null, () => {
-  clearTimeout(asked);
-  asked = setTimeout(() => again().catch(() => {}), 300);
+// The changes that came after the page was made are told, also those before the socket was there.
+live.watch("jobs", "", list?.dataset.changes ?? null, () => {
+  asked ??= setTimeout(() => { asked = null; again().catch(() => {}); }, 300);
 });
