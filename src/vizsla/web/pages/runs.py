@@ -166,7 +166,7 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
             ws, kept, evaluations.EvaluationListing(subject=entry.id, limit=MAX_MADE)
         )),
         models=_items(models.list_models(ws, kept, models.ModelListing(run=entry.id, limit=MAX_MADE))),
-        notes=notes.read(ws, "run", entry.id),
+        notes=notes.read(ws, "run", entry.id).rstrip(),
         about={
             "id": entry.id,
             "name": entry.name,
