@@ -65,7 +65,9 @@ def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
     page.locator("#f-spec-freeze_epochs-problem").wait_for()
     fill(page, freeze_epochs="", batch_size=32)
     page.get_by_role("button", name="Preview").click()
-    page.get_by_text("3 steps").or_(page.get_by_text(re.compile(r"epochs of \d"))).first.wait_for(timeout=60_000)
+    page.locator("#preview [data-facts]").or_(page.locator(".problem, .said")).first.wait_for(timeout=LONG_MS)
+    assert page.locator(".problem, .said").all_inner_texts() == []
+    assert "30 epochs of" in page.locator("#preview [data-facts]").inner_text()
     assert page.locator("[data-augmented]").evaluate("one => one.naturalWidth") > 100
     page.locator("#f-name").fill("watched")
     begin(page)

@@ -54,12 +54,14 @@ class Setting(NamedTuple):
 @router.get("", response_class=HTMLResponse)
 def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunListing, Query()]) -> HTMLResponse:
     """What trains and waits, then every run that has begun."""
+    changes = str(ws.store.jobs.last_change())
     page = orjson.loads(runs.list_runs(ws, kept, wanted).body)
     owners = {one["run"]["id"]: _owner(ws, one["run"]["id"]) for one in page["items"]}
     return render(
         request,
         "runs.html",
         twin="/api/v1/runs" + query(**request.query_params),
+        changes=changes,
         work=[one for one in progress.at_work(ws, kept) if one.job.kind == "run"] if wanted.after is None else [],
         runs=page["items"],
         owners=owners,
@@ -133,10 +135,11 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
         if (refused := ws.store.jobs.newest_of(reference, ["run"])) is None:
             raise
         return RedirectResponse(f"/jobs/{refused.id}", HTTPStatus.SEE_OTHER)
+    changes = str(ws.store.jobs.last_change())  # before the job: what changes it later is told by the socket
     job = ws.store.jobs.newest_of(entry.id, ["run"])
     may_change = ws.role == "admin" or (ws.role == "member" and entry.owner == ws.user)
     if not ws.is_finished("run", entry.id):
-        return _waiting(ws, request, entry, job, may_change=may_change)
+        return _waiting(ws, request, entry, job, changes=changes, may_change=may_change)
     body = kept.require(ws, "run", entry.id).body
     shown = orjson.loads(body)
     run = Run.model_validate(shown["run"])
@@ -163,12 +166,13 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
             ws, kept, evaluations.EvaluationListing(subject=entry.id, limit=MAX_MADE)
         )),
         models=_items(models.list_models(ws, kept, models.ModelListing(run=entry.id, limit=MAX_MADE))),
-        notes=notes.read(ws, "run", entry.id),
+        notes=notes.read(ws, "run", entry.id).rstrip(),
         about={
             "id": entry.id,
             "name": entry.name,
             "job": job.id if job else "",
             "live": live,
+            "changes": changes,
             "steps_per_epoch": run.steps_per_epoch,
             "total_steps": run.total_steps,
             "num_val": run.num_val,
@@ -190,7 +194,9 @@ def settings(run: Run) -> dict[str, list[Setting]]:
     return {title: [setting(name) for name in names] for title, names in GROUPS.items()}
 
 
-def _waiting(ws: Workspace, request: Request, entry: Entry, job: Job | None, *, may_change: bool) -> HTMLResponse:
+def _waiting(
+    ws: Workspace, request: Request, entry: Entry, job: Job | None, *, changes: str, may_change: bool
+) -> HTMLResponse:
     """The page of a run that has not begun."""
     try:
         asked, dataset = _asked(ws, entry)
@@ -203,6 +209,7 @@ def _waiting(ws: Workspace, request: Request, entry: Entry, job: Job | None, *, 
         twin=f"/api/v1/jobs/{job.id}" if job else "",
         entry=entry,
         job=job,
+        changes=changes,
         may_change=may_change,
         dataset=ws.store.exact(dataset, "dataset") if dataset else None,
         net=asked.net,

@@ -25,13 +25,15 @@ function valueOf(field) {
   return field.type === "number" || field.dataset.type === "number" ? Number(field.value) : field.value;
 }
 
-// The field that an error is about: the one of its name, or of the end of its name, or one that its text names.
+// The field that an error is about: the one of its name, or of the end of its name, or the first that its text names.
 function fieldOf(form, name, text) {
   const known = [...form.elements].filter((one) => one.name && one.type !== "hidden");
   const short = (one) => one.name.split(".").at(-1);
   const path = name.replace(/^body\./, "");
-  return known.find((one) => one.name === path) ?? known.find((one) => short(one) === path.split(".").at(-1))
-    ?? known.find((one) => short(one).length > 3 && new RegExp(`\\b${short(one)}\\b`).test(text));
+  const exact = known.find((one) => one.name === path) ?? known.find((one) => short(one) === path.split(".").at(-1));
+  if (exact) return exact;
+  const at = (one) => (short(one).length > 3 ? text.search(new RegExp(`\\b${short(one)}\\b`)) : -1);
+  return known.filter((one) => at(one) >= 0).sort((a, b) => at(a) - at(b))[0];
 }
 
 // Where a field is told to be wrong, and the rest of the form is not.

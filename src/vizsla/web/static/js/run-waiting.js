@@ -2,19 +2,20 @@
 import { refresh } from "./fresh.js";
 import { connect } from "./live.js";
 
-const id = document.getElementById("waiting").dataset.id;
+const place = document.getElementById("waiting");
+const { id, changes } = place.dataset;
 const live = connect();
 let timer = 0;
 
+// When there is a run, its page is another one.
 async function look() {
-  const response = await fetch(`/api/v1/runs/${encodeURIComponent(id)}`);
-  if (response.ok) location.reload();
+  timer = 0;
+  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  if (!response.ok || !(await response.text()).includes('id="waiting"')) location.reload();
   else await refresh(["[data-state]"]);
 }
 
-const soon = (after) => { clearTimeout(timer); timer = setTimeout(() => look().catch(() => {}), after); };
-live.watch("run", id, "0", (items) => soon(items.some((one) => one.event === "started") ? 100 : 1000));
-live.watch("jobs", "", null, (items) => {
-  if (items.some((one) => one.job.thing === id && ["failed", "stopped", "lost"].includes(one.job.state))) location.reload();
-  soon(300);
-});
+const soon = (after) => { timer ||= setTimeout(() => look().catch(() => {}), after); };
+live.watch("run", id, "0", () => soon(300));
+live.watch("jobs", "", changes, (items) => items.some((one) => one.job.thing === id) && soon(300));
+setInterval(() => document.hidden || soon(0), 5000);

@@ -39,10 +39,13 @@ function move(items) {
 }
 
 // The rest of the page follows more slowly: it is asked for anew.
-let timer = 0;
-function soon(after = 800) {
+let due = 0, timer = 0;
+function soon(after = 1500) {
+  const at = Date.now() + after;
+  if (due && due <= at) return;
   clearTimeout(timer);
-  timer = setTimeout(() => refresh().catch(() => {}), after);
+  due = at;
+  timer = setTimeout(() => { due = 0; refresh().catch(() => {}); }, after);
 }
 
 async function heed(items, next) {
@@ -64,7 +67,7 @@ async function watch() {
   live.watch("run", run.id, curves.next, heed);
 }
 
-live.watch("jobs", "", null, (items) => {
+live.watch("jobs", "", run.changes, (items) => {
   const mine = items.findLast((one) => one.job.thing === run.id);
   if (!mine) return;
   if (!run.live && !["done", "failed", "stopped", "lost"].includes(mine.job.state)) location.reload();

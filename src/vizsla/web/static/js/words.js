@@ -7,6 +7,10 @@ export function duration(seconds) {
 }
 
 export const percent = (value) => (value == null ? "–" : `${(100 * value).toFixed(1)} %`);
-export const short = (value) => (value == null ? "–" : String(Number(value.toPrecision(4))));
+export function short(value) {
+  if (value == null) return "–";
+  const rounded = Number(value.toPrecision(4));
+  return rounded !== 0 && Math.abs(rounded) < 1e-3 ? rounded.toExponential() : String(rounded);
+}
 export const memory = (bytes) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
 export const counted = (value) => value.toLocaleString("en");

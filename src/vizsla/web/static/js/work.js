@@ -52,12 +52,12 @@ async function again() {
   bindRows();
 }
 
-// A page of one thing, data-ends: when its work has ended it is another page. data-jobs: what that page knows.
+// A page of one thing, data-ends: when its work has ended it is another page.
 function heedJobs(items) {
   if (items.some(({ job, state }) => job.id === list?.dataset.ends && ENDED.includes(state))) return location.reload();
-  clearTimeout(asked);
-  asked = setTimeout(() => again().catch(() => {}), 300);
+  asked ??= setTimeout(() => { asked = null; again().catch(() => {}); }, 300);
 }
 
 bindRows();
-live.watch("jobs", "", list?.dataset.jobs ?? null, heedJobs);
+// data-changes: what the page knows. Changes after it was made are told, also those before the socket was there.
+live.watch("jobs", "", list?.dataset.changes ?? null, heedJobs);
