@@ -100,11 +100,11 @@ def _write_about(page: Any) -> None:
     page.get_by_role("button", name="Save").press("Enter")
     page.get_by_text("Saved.").wait_for()
     page.get_by_role("button", name="Rename").first.press("Enter")
-    page.locator("#rename").get_by_label("Name").fill("shapes")
-    page.locator("#rename").get_by_label("Name").press("Enter")
+    page.locator("#rename").get_by_label("Name", exact=True).fill("shapes")
+    page.locator("#rename").get_by_label("Name", exact=True).press("Enter")
     page.locator(".problem").wait_for()
-    page.locator("#rename").get_by_label("Name").fill("renamed")
-    page.locator("#rename").get_by_label("Name").press("Enter")
+    page.locator("#rename").get_by_label("Name", exact=True).fill("renamed")
+    page.locator("#rename").get_by_label("Name", exact=True).press("Enter")
     page.get_by_role("heading", name="renamed", exact=True).wait_for()
     assert page.get_by_label("Notes").input_value().strip() == "<script>alert(1)</script>"
 

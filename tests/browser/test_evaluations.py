@@ -14,7 +14,7 @@ import vizsla
 from vizsla.evaluation.evaluate import About, Rows, evaluate
 from vizsla.evaluation.report import DatasetRef, Subject
 from vizsla.ids import new_id
-from vizsla.jobs.queue import BESIDE
+from vizsla.jobs.schedule import BESIDE
 
 pytestmark = pytest.mark.slow
 
@@ -123,9 +123,10 @@ def test_names_and_notes_are_written(server: Server, new_page: Callable[..., Any
     page = new_page(server)
     page.goto("/evaluations/measured")
     page.get_by_label("Notes").fill("The <b>second</b> camera.")
-    page.get_by_role("button", name="Save the notes").click()
+    with page.expect_response(lambda told: told.request.method == "PATCH"):
+        page.get_by_role("button", name="Save the notes").click()
     page.wait_for_url("**#notes")
-    page.reload()
+    page.wait_for_load_state()
     assert page.get_by_label("Notes").input_value() == "The <b>second</b> camera."
     page.get_by_role("button", name="Rename").click()
     page.locator("#new-name").fill("measured again")

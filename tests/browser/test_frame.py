@@ -59,8 +59,8 @@ def test_the_colours_that_were_chosen_stay(server: Server, new_page: Callable[..
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark != "rgb(246, 245, 242)"
 
 
-def test_a_page_comes_back_when_the_server_does(full: Path, new_page: Callable[..., Any]) -> None:
-    server = Server(full)
+def test_a_page_comes_back_when_the_server_does(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    server = Server(tmp_path)
     page = new_page(server, expects=CUT)
     page.goto("/")
     live = page.locator("#live")
@@ -68,7 +68,7 @@ def test_a_page_comes_back_when_the_server_does(full: Path, new_page: Callable[.
     port = int(server.url.split(":")[-1].split("/")[0])
     assert server.stop() == 0
     page.get_by_text("reconnecting").wait_for()
-    server = Server(full, port=port)
+    server = Server(tmp_path, port=port)
     live.and_(page.get_by_text("live", exact=True)).wait_for(timeout=60_000)
     assert server.stop() == 0
 

@@ -74,9 +74,9 @@ export function bind(form, method, address, then, body = (sent) => sent) {
     event.preventDefault();
     const button = form.querySelector("button:not([type=button])");
     button.disabled = true;
+    clear(form);
     try {
       const made = await ask(method, typeof address === "function" ? address() : address, body(values(form)));
-      clear(form);
       await then(made);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
