@@ -93,7 +93,8 @@ def test_a_file_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: P
 def _mlflow(code: str, uri: str, folder: Path, *, close_s: float = 120, **env: str) -> str:
     """Run `code` in a process of its own: MLflow configures logging, warnings and the environment as it likes."""
     prelude = (
-        "import sys, time; from pathlib import Path; from tests.unit.training.test_boards import _run, _step, _epoch\n"
+        "import sys, time; from pathlib import Path; from tests.support import fake_run\n"
+        "from tests.unit.training.test_boards import _step, _epoch\n"
         "from vizsla.training.boards import Boards\nuri, folder = sys.argv[1], Path(sys.argv[2])\n"
         # A machine that is busy with other tests takes its time to write to a database.
         "from vizsla.training import mlflow_log; mlflow_log.CLOSE_S = float(sys.argv[3])\n"
