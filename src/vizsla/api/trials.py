@@ -46,8 +46,8 @@ def find_rate(
         out: folder for `rates.json` and the chart `rates.png`; it is made if need be.
         job: how it goes through the queue.
         on_event: told everything that happens, as it happens.
-        timeout_s: after which it is given up, whether it waits for its device or is at work; within ten seconds more
-            its process has ended.
+        timeout_s: after which it is given up, whether it waits for its device or is at work; its process is killed
+            where it does not stop within seconds.
 
     Raises:
         VizslaError: what would also refuse the training, or a loss that was never finite.
