@@ -18,6 +18,11 @@ import httpx
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vizsla import events
+from vizsla.images.preprocess import Preprocess
+from vizsla.training.run import Arithmetic, DatasetRef, Input, Run
+from vizsla.training.spec import TrainingSpec
+
 
 class Done(NamedTuple):
     """How a command ended."""
@@ -103,6 +108,31 @@ def _shape(label: str, random: np.random.Generator) -> Image.Image:
         case _:
             draw.rectangle(box, fill=colour)
     return image
+
+
+def fake_run() -> Run:
+    """What `run.json` says of a run, for who only reads it."""
+    return Run(
+        id="1rsrmwp0",
+        name="dogs-1",
+        created_at=events.now(),
+        asked=TrainingSpec(),
+        spec=TrainingSpec(epochs=3, learning_rate=0.1),
+        dataset=DatasetRef(id="1rsrmwp1", name="dogs", fingerprint="f00d"),
+        labels=("a", "b"),
+        preprocess=Preprocess(width=32, height=32, channels=3, resize="crop"),
+        input=Input(width=32, height=32, mean=(0.5,), std=(0.2,)),
+        weights=None,
+        num_parameters=1,
+        devices=("cpu",),
+        arithmetic=Arithmetic(precision="fp32"),
+        num_train=10,
+        num_val=5,
+        num_test=0,
+        threads=1,
+        steps_per_epoch=10,
+        vizsla_version="0",
+    )
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

@@ -345,6 +345,9 @@ REFUSALS = [
             ("run", "extend", "trained", "--epochs", 10**9)),
     Refused("invalid-input", lambda at: runs.extend(at, "trained", 1, device="gpu"),
             ("run", "extend", "trained", "--epochs", 1, "--device", "gpu")),
+    Refused("invalid-input", lambda at: runs.list_all(at, limit=-1), ("run", "list", "--limit", -1)),
+    Refused("invalid-input", lambda at: jobs.list_all(at, limit=-1), ("jobs", "list", "--limit", -1)),
+    Refused("invalid-input", lambda at: predictions.rows(at, "seen", limit=-1), None),
     Refused("invalid-input", lambda at: runs.rename(at, "trained", "a/b"), ("run", "rename", "trained", "a/b")),
     Refused("invalid-input", lambda at: runs.start(at, "shapes", TINY, name=" "),
             ("train", "shapes", *SETTINGS, "--name", " ")),
@@ -378,6 +381,7 @@ REFUSALS_OF_PEOPLE = [
             ("account", "create", "ada", "--password-stdin")),
     Refused("conflict", lambda at: accounts.delete(at, "ada"), ("account", "delete", "ada")),
     Refused("conflict", lambda at: accounts.change(at, "ada", role="viewer"), ("account", "role", "ada", "viewer")),
+    Refused("invalid-input", lambda at: accounts.actions(at, limit=-1), ("account", "audit", "--limit", -1)),
     Refused("invalid-input", lambda at: accounts.create(at, "A b", PASSWORD), ("account", "create", "A b")),
     Refused("invalid-input", lambda at: accounts.change(at, "vic", password="short"), None),
 ]  # fmt: skip

@@ -123,6 +123,8 @@ def _find(ws: Workspace, subject: str, checkpoint: str, job: JobSpec) -> _Subjec
         return _Subject("model", entry, folder, str(card.run.checkpoint), _dataset_of(ws, card), BESIDE)
     source = parents.checkpoint_of(ws, entry, checkpoint)
     need = parents.need_of_passes(ws, entry, gpu_memory=job.gpu_memory)
+    if source.passing:
+        need = parents.need_now(ws, need)
     return _Subject("run", entry, folder, source.checkpoint, source.dataset, need, source.needed)
 
 

@@ -85,7 +85,7 @@ def held(ws: Workspace) -> list[Held]:
         for name in names:
             at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
     for job in ws.store.jobs.live():
-        worker = files.lock_holder(ws.folder("evaluation", job.thing)) if job.kind == "evaluation" else None
+        worker = files.lock_holder(ws.folder(job.kind, job.thing)) if job.kind != "run" else None
         for name in job.held:
             if worker is not None and name != HOST:
                 at_work.setdefault(name, []).append(Holder(job.thing, job.name, worker))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from vizsla import records, work
 from vizsla.api import workspace
 from vizsla.errors import InvalidInput
 from vizsla.jobs.devices import capacity, need_like
-from vizsla.jobs.schedule import Need
+from vizsla.jobs.schedule import BESIDE, Need, require
 from vizsla.store.rows import Entry
 from vizsla.store.workspace import FINAL_FILE, Workspace
 from vizsla.training import run
@@ -55,13 +56,15 @@ class Source(NamedTuple):
     """id of the dataset of the run"""
     needed: tuple[str, ...]
     """ids of the jobs that have to be done before"""
+    passing: bool = False
+    """the run goes on, and may replace the checkpoint by a later one"""
 
 
 def checkpoint_of(ws: Workspace, entry: Entry, which: str) -> Source:
     """The checkpoint of a run that `which` names: "best", "last" or a step.
 
     While the run waits or trains nobody knows its best and its last checkpoint, so they are those of its end. A step
-    that is there already is not waited for.
+    that is there already is not waited for; it may be gone soon.
 
     Raises:
         NotFound: there is no such checkpoint, and there will be none.
@@ -72,7 +75,7 @@ def checkpoint_of(ws: Workspace, entry: Entry, which: str) -> Source:
     if job is None or which in {str(checkpoint.step) for checkpoint in run.checkpoints(folder)}:
         workspace.require_finished(ws, entry)
         step = run.find_checkpoint(folder, which).step
-        return Source(folder, str(step), run.open_run(folder).dataset.id, ())
+        return Source(folder, str(step), run.open_run(folder).dataset.id, (), passing=job is not None)
     run.require_checkpoint_name(which)
     request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
     return Source(folder, which, request.dataset_folder.name, (job.id,))
@@ -92,3 +95,23 @@ def need_of_passes(ws: Workspace, entry: Entry, *, gpu_memory: float | None = No
     if gpu_memory is None and need.amount and need.amount > max(there[device] for device in need.among):
         return need_like(need.among, there)  # the card that had so much is gone
     return need
+
+
+def need_now(ws: Workspace, need: Need) -> Need:
+    """What of a need is free at this moment: the cards that nobody holds or waits for, else a place beside.
+
+    For what cannot wait, such as a checkpoint of a run that goes on and holds its card until it ends.
+
+    Raises:
+        Unavailable: the machine has no such devices.
+    """
+    there = capacity()
+    require(need, there)
+    free = dict(there)
+    for job in ws.store.jobs.live():
+        asked = Need.of(job.need)
+        for device in job.held or asked.among:  # one that waits keeps them from those behind it
+            amount = asked.amount if job.held else None
+            free[device] = free.get(device, 0.0) - (there.get(device, 0.0) if amount is None else amount)
+    fits = [name for name in need.among if free[name] >= (there[name] if need.amount is None else need.amount) > 0]
+    return replace(need, among=tuple(fits)) if len(fits) >= need.count else BESIDE

@@ -13,7 +13,7 @@ from typing import Self
 from vizsla import events, files
 from vizsla.datasets import archive, upload
 from vizsla.datasets.upload import MAX_BYTES, Status, Upload
-from vizsla.errors import Conflict, InvalidInput, NotFound, TooLarge
+from vizsla.errors import Conflict, InvalidInput, NotFound, TooLarge, VizslaError
 from vizsla.events import EventLog
 from vizsla.ids import new_id
 from vizsla.store.workspace import Workspace
@@ -21,6 +21,8 @@ from vizsla.store.workspace import Workspace
 MAX_CHUNK_BYTES = 16 * 2**20
 MAX_PICTURES = 2_000_000
 ABANDONED_S = 24 * 3600
+PASSING = ("Upload-Offset", "Upload-Lock")
+"""`where` of the conflicts that end by themselves, or by a look at the upload; it is all that a client gets of them"""
 
 
 class WrongOffset(Conflict):
@@ -28,7 +30,7 @@ class WrongOffset(Conflict):
 
     def __init__(self, offset: int) -> None:
         super().__init__(
-            f"The upload goes on at byte {offset}.", where="Upload-Offset", remedy="Send what follows from there."
+            f"The upload goes on at byte {offset}.", where=PASSING[0], remedy="Send what follows from there."
         )
         self.offset = offset
 
@@ -41,7 +43,7 @@ class Receiving:
 
     def __init__(self, ws: Workspace, id: str, offset: int) -> None:
         """Raises what `append` does before anything is written."""
-        self._folder = folder_of(ws, id)
+        self._ws, self._folder = ws, folder_of(ws, id)
         self._lock = locking(self._folder)
         try:
             record = upload.open_upload(self._folder)
@@ -92,7 +94,7 @@ class Receiving:
                     remedy="Send it again from byte 0; if that does not help, see whether the file is damaged.",
                 )
             upload.write(self._folder, self._record.model_copy(update={"complete": True}))
-        return status_of(self._folder)
+        return status_of(self._ws, self._folder)
 
     def close(self) -> None:
         """Let go of the upload."""
@@ -158,7 +160,7 @@ class ReceivingPicture:
                     count=count,
                     total_bytes=total,
                 )
-        return status_of(self._folder)
+        return status_of(self._ws, self._folder)
 
     def _listed_bytes(self) -> int | None:
         """Of the picture that has this place; None: it is not in the list, as before that the process was killed."""
@@ -225,7 +227,7 @@ def locking(folder: Path, patience_s: float = 0.3) -> files.Lock:
         lock.acquire(patience_s)
     except Conflict:
         raise Conflict(
-            "Another request is sending to this upload.", where=folder.name, remedy="Ask again soon."
+            "Another request is sending to this upload.", where=PASSING[1], remedy="Ask again soon."
         ) from None
     except FileNotFoundError:
         raise NotFound(f"There is no upload {folder.name!r}.", where="upload") from None
@@ -246,9 +248,11 @@ def _is_visible(part: str) -> bool:
     return not part.startswith(".")
 
 
-def status_of(folder: Path) -> Status:
-    """How far an upload has come."""
+def status_of(ws: Workspace, folder: Path) -> Status:
+    """How far an upload has come. What was to be made from it and came to nothing does not use it any more."""
     record = upload.open_upload(folder)
+    if record.used_by is not None and not ws.store.known([record.used_by]):
+        record = record.model_copy(update={"used_by": None})
     if record.kind == "folder":
         count, there = upload.came(folder)
     else:
@@ -258,7 +262,7 @@ def status_of(folder: Path) -> Status:
 
 @contextlib.contextmanager
 def taken(ws: Workspace, ids: Sequence[str], thing: str) -> Iterator[None]:
-    """Take uploads for what is put into the queue within; nobody changes them meanwhile or later.
+    """Take uploads for what is put into the queue within; nobody changes them while that is made.
 
     Raises:
         InvalidInput: one is not whole, holds nothing, or is a single picture.
@@ -271,8 +275,21 @@ def taken(ws: Workspace, ids: Sequence[str], thing: str) -> Iterator[None]:
             record = upload.open_upload(folder)
             refuse_used(ws, record)
             _require_whole(record, folder)
-            upload.write(folder, record.model_copy(update={"used_by": thing}))
+            stack.enter_context(_used(ws, folder, record, thing))
         yield
+
+
+@contextlib.contextmanager
+def _used(ws: Workspace, folder: Path, record: Upload, thing: str) -> Iterator[None]:
+    """Say what an upload is used by, unless nothing is put into the queue within."""
+    upload.write(folder, record.model_copy(update={"used_by": thing}))
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(VizslaError):  # the database is away: what is not there uses nothing, see `status_of`
+            if ws.store.jobs.live_of(thing) is None:
+                upload.write(folder, record.model_copy(update={"used_by": None}))
+        raise
 
 
 @contextlib.contextmanager

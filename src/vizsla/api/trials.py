@@ -17,7 +17,7 @@ from vizsla.events import Event, ignore_event
 from vizsla.jobs import follow, launch, queue
 from vizsla.jobs.devices import capacity, need_of
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.spec import JobSpec, WaitedSpec
 from vizsla.networks import own
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
@@ -26,8 +26,8 @@ from vizsla.training.rates import Rates
 from vizsla.training.spec import TrainingSpec
 
 PREVIEW_WORKER = "vizsla.training.preview"
-DEATH_S = 5.0
-"""for which the end of a killed process is waited for"""
+STOP_S, DEATH_S = 5.0, 5.0
+"""for which the end of a process is waited for whose time is over: when it was asked to stop, and when it was killed"""
 
 
 def find_rate(
@@ -36,6 +36,7 @@ def find_rate(
     spec: TrainingSpec | None = None,
     *,
     out: Path | None = None,
+    job: JobSpec = WaitedSpec(),
     on_event: Callable[[Event], None] = ignore_event,
     timeout_s: float | None = None,
 ) -> Rates:
@@ -43,9 +44,10 @@ def find_rate(
 
     Args:
         out: folder for `rates.json` and the chart `rates.png`; it is made if need be.
+        job: how it goes through the queue.
         on_event: told everything that happens, as it happens.
-
-        timeout_s: after which it is given up, whether it waits for its device or is at work.
+        timeout_s: after which it is given up, whether it waits for its device or is at work; its process is killed
+            where it does not stop within seconds.
 
     Raises:
         VizslaError: what would also refuse the training, or a loss that was never finite.
@@ -54,8 +56,8 @@ def find_rate(
     spec = parents.with_found_weights(ws, spec or TrainingSpec())
     dataset_folder = parents.finished_dataset(ws, dataset)
     own_network = own.locate(spec.net, ws.network_folders) if own.is_own(spec.net) else None
-    # Its steps are taken by one process, on the first of the devices that a training would have.
-    need = replace(need_of(spec.device, spec.num_processes, capacity()), count=1)
+    # Its steps are taken by one process, on one of the devices that a training would have.
+    need = replace(need_of(spec.device, spec.num_processes, capacity(), gpu_memory=job.gpu_memory), count=1)
     with interruptions():
         name = ws.store.free_name("rate", ws.store.exact(dataset_folder.name, "dataset").name)
         with workspace.claim(ws, "rate", name, parents=[dataset_folder.name]) as claim:
@@ -68,18 +70,19 @@ def find_rate(
                 network_file=own.keep(own_network, claim.folder) if own_network else None,
             )
             files.write_json(claim.folder / work.REQUEST, request.model_dump(mode="json"))
-            job = queue.submit(ws, claim.entry, need, JobSpec())
+            wanted = queue.submit(ws, claim.entry, need, job)
         try:
-            _wait(ws, job, on_event, timeout_s)
+            _wait(ws, wanted, on_event, timeout_s)
             return _told(claim.folder, out)
         finally:
-            _forget(ws, job)
+            _forget(ws, wanted)
 
 
 def _wait(ws: Workspace, job: Job, on_event: Callable[[Event], None], timeout_s: float | None) -> None:
     """Wait for a job of which nothing is kept when it is stopped: that is a KeyboardInterrupt in the main thread."""
     try:
-        if follow.wait(ws, job, on_event, timeout_s=timeout_s).state == "stopped":
+        patience_s = follow.STOP_PATIENCE_S if timeout_s is None else STOP_S
+        if follow.wait(ws, job, on_event, timeout_s=timeout_s, stop_patience_s=patience_s).state == "stopped":
             raise KeyboardInterrupt
     except TooSlow:
         queue.kill(ws, job)  # where it did not stop

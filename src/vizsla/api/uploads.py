@@ -14,6 +14,7 @@ from vizsla import events, files
 from vizsla.api.receiving import (
     ABANDONED_S,
     MAX_CHUNK_BYTES,
+    PASSING,
     Receiving,
     ReceivingPicture,
     changed_at,
@@ -39,6 +40,8 @@ from vizsla.store.workspace import Workspace
 PIECE_BYTES = 4 * 2**20
 SENDERS = 4
 PATIENCE_S, PAUSE_S = 60.0, 0.5
+HASHED_BYTES_PER_S = 50e6
+"""what a slow disk gives: a request that hashes a large upload holds it for longer than a line is waited for"""
 MAX_LIVE = 100
 LISTED_BYTES = 1_000_000
 MADE_FROM_UPLOADS: tuple[MadeKind, ...] = ("dataset", "prediction")
@@ -83,7 +86,7 @@ def create(
             (root / id / upload.PICTURES).mkdir()
         record = Upload(id=id, name=name, kind=kind, owner=ws.user, created_at=events.now(), size=size, sha256=sha256)
         upload.write(root / id, record)
-    return status_of(root / id)
+    return status_of(ws, root / id)
 
 
 def _check(name: str, kind: Kind, size: int | None, sha256: str | None) -> None:
@@ -105,7 +108,7 @@ def get(ws: Workspace, id: str) -> Status:
     Raises:
         NotFound: there is none; those of others are none either.
     """
-    return status_of(folder_of(ws, id))
+    return status_of(ws, folder_of(ws, id))
 
 
 @served
@@ -233,20 +236,27 @@ def _send_archive(ws: Workspace | Server, path: Path, on_event: Callable[[Event]
         while not status.upload.complete:
             _tell(on_event, status.offset, size)
             file.seek(status.offset)
-            status = _append(ws, id, status.offset, file.read(PIECE_BYTES))
+            data = file.read(PIECE_BYTES)
+            if not data and status.offset < size:
+                raise InvalidInput("The file has become shorter while it was sent.", where=id, remedy="Send it again.")
+            # Where all is there and was not looked at, an empty piece ends it.
+            status = _append(ws, id, status.offset, data, size)
     _tell(on_event, size, size)
     return status
 
 
-def _append(ws: Workspace | Server, id: str, offset: int, data: bytes) -> Status:
-    if not data:
-        raise InvalidInput("The file has become shorter while it was sent.", where=id, remedy="Send it again.")
+def _append(ws: Workspace | Server, id: str, offset: int, data: bytes, size: int) -> Status:
+    ends_it = offset + len(data) >= size
 
     def moved() -> Status | None:
         status = get(ws, id)
-        return status if status.offset != offset else None
+        if ends_it and status.offset < offset:  # else a file that changes would be sent for ever
+            what = "What came there was not what was promised, and the upload begins anew."
+            raise InvalidInput(what, where=id, remedy="See whether the file was changed meanwhile, and send it again.")
+        return status if status.offset != offset or status.upload.complete else None
 
-    return _once_more(partial(append, ws, id, offset, data), moved)
+    patience_s = PATIENCE_S + (size / HASHED_BYTES_PER_S if ends_it else 0.0)
+    return _once_more(partial(append, ws, id, offset, data), moved, patience_s=patience_s)
 
 
 class _Local(NamedTuple):
@@ -317,14 +327,18 @@ def _files(folder: Path) -> list[_Local]:
     return sorted(found)
 
 
-def _once_more(act: Callable[[], Status], moved: Callable[[], Status | None] = lambda: None) -> Status:
+def _once_more(
+    act: Callable[[], Status], moved: Callable[[], Status | None] = lambda: None, *, patience_s: float = PATIENCE_S
+) -> Status:
     """Send a piece, and again where a line is cut; or what `moved` gives, where the piece is there nevertheless."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             return act()
-        except (Away, Conflict):  # a conflict: the server has not noticed yet that the line was cut
-            if time.monotonic() > deadline:
+        except (Away, Conflict) as error:
+            # The server has not noticed yet that the line was cut, or has all and looks whether it is whole.
+            passing = isinstance(error, Away) or error.where in PASSING
+            if not passing or time.monotonic() > deadline:
                 raise
         time.sleep(PAUSE_S)
         if (status := moved()) is not None:

@@ -325,7 +325,28 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
         Conflict: other things were made from it, or a process is at work on it.
     """
     entry = to_change(ws, kind, reference)
-    folder = ws.folder(kind, entry.id)
+    _forget_passing(ws, entry)
+    _erase(ws, entry)
+    return entry
+
+
+def _forget_passing(ws: Workspace, entry: Entry) -> None:
+    """Erase what was left of passing things that were made from one, which nobody can name to delete it."""
+    made = ws.store.children(entry.id)
+    if not all(child.kind in PASSING for child in made):
+        return  # the rest is refused with
+    for child in made:
+        job = ws.store.jobs.live_of(child.id)
+        if job is not None:
+            raise Conflict(
+                f"It is in use by the {job.kind} {job.name}, which is {job.state}.",
+                remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {job.id}",
+            )
+        _erase(ws, child)
+
+
+def _erase(ws: Workspace, entry: Entry) -> None:
+    kind, folder = entry.kind, ws.folder(entry.kind, entry.id)
     waiting = ws.store.jobs.live_of(entry.id)
     if waiting and waiting.state == "queued":
         raise Conflict(
@@ -340,7 +361,7 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
         ) from None
     except FileNotFoundError:
         ws.store.remove(entry.id)
-        return entry
+        return
     try:
         ws.store.remove(entry.id)
         # Without this file the rest is unfinished work, which a sweep removes should this process be killed here.
@@ -348,4 +369,3 @@ def delete(ws: Workspace, kind: Kind, reference: str) -> Entry:
         shutil.rmtree(folder, ignore_errors=True)
     finally:
         lock.release()
-    return entry

@@ -12,6 +12,7 @@ from vizsla.cli.opening import own_path
 from vizsla.cli.options import Common, given, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe
 from vizsla.cli.progress import Bars
+from vizsla.cli.queued import Waited
 from vizsla.training.spec import GROUPS, TrainingSpec
 
 
@@ -24,6 +25,7 @@ def find_rate(
     folder: Annotated[
         Path | None, Parameter(name="--out", help="Folder for rates.json and a chart; it is made if need be.")
     ] = None,
+    waited: Waited = Waited(),
     common: Common = Common(),
 ) -> None:
     """Find the learning rate to begin with, by a short training in which it rises until the loss grows.
@@ -33,7 +35,7 @@ def find_rate(
     """
     spec = make(TrainingSpec, **options | {"net": own_path(options["net"], common)})
     with common.open_here(why="It looks at a workspace of this machine.") as ws, Bars(quiet=common.json) as bars:
-        found = trials.find_rate(ws, dataset, spec, out=folder, on_event=bars.event)
+        found = trials.find_rate(ws, dataset, spec, out=folder, job=waited.spec(), on_event=bars.event)
     if common.json:
         print_json(found.model_dump(mode="json"))
         return

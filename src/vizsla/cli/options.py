@@ -144,9 +144,9 @@ def whole(_: Any, tokens: Sequence[Token]) -> int | None:
 
 
 def _limit(kind: Any, tokens: Sequence[Token]) -> int | None:
-    """As `whole`, but 1 or more."""
+    """As `whole`, but not 0, which shows nothing; the verbs refuse what is less."""
     found = whole(kind, tokens)
-    if found is not None and found < 1:
+    if found == 0:
         raise ValueError("a number of 1 or more is needed, or none for all")
     return found
 

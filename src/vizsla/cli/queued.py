@@ -18,7 +18,7 @@ from vizsla.cli.progress import Bars
 from vizsla.client.server import Server
 from vizsla.events import Event
 from vizsla.jobs.launch import interruptions
-from vizsla.jobs.spec import JobSpec
+from vizsla.jobs.spec import JobSpec, WaitedSpec
 from vizsla.jobs.waiting import Left, OnInterrupt
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
@@ -59,6 +59,20 @@ class QueuedForGpu(Queued):
     def spec(self) -> JobSpec:
         """The same as a spec."""
         return make(JobSpec, priority=self.priority, retries=self.retries, gpu_memory=self.gpu_memory)
+
+
+@Parameter(name="*", group="Queue")
+@dataclass(frozen=True, kw_only=True)
+class Waited:
+    """What a command takes that waits in any case for its work in the queue, which computes on a GPU."""
+
+    priority: Annotated[int, Parameter(help=_help("priority"), converter=count)] = 0
+    retries: Annotated[int, Parameter(help=_help("retries"), converter=count)] = 0
+    gpu_memory: Annotated[float | None, Parameter(help=_help("gpu_memory"))] = None
+
+    def spec(self) -> WaitedSpec:
+        """The same as a spec."""
+        return make(WaitedSpec, priority=self.priority, retries=self.retries, gpu_memory=self.gpu_memory)
 
 
 class Finish(Protocol[Work_contra, Found_co]):

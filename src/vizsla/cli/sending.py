@@ -43,7 +43,7 @@ def sent(ws: Workspace | Server, common: Common, *paths: Path) -> Iterator[list[
         sources = [uploads.send(ws, path, on_event=bars.event).source for path in paths]
     try:
         yield sources
-    except VizslaError:
+    except (VizslaError, KeyboardInterrupt):
         named = " and ".join(str(source) for source in sources)
         err.print(f"What was sent is kept for a day: {safe(named)} names it.", soft_wrap=True)
         raise

@@ -105,7 +105,7 @@ def serve(
     ] = "text",
     common: Common = Common(),
 ) -> None:
-    """Serve the workspace by REST, and look after its queue, until Ctrl-C.
+    """Serve the workspace to browsers and by REST, and look after its queue, until Ctrl-C.
 
     /api/v1/openapi.json describes the routes. What is at work goes on when the server ends, and the next one takes it
     over. Once there is an account (`vizsla account create`), everybody has to sign in.
@@ -137,13 +137,14 @@ def serve(
             )
             logs.install(log_format)
             server = uvicorn.Server(uvicorn.Config(app, **_settings(reach)))
-            url = _url("https" if reach.tls_cert else "http", host, listening)
-            err.print(
-                f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True
-            )
-            err.print(f"In a browser: [bold]{safe(url.removesuffix('api/v1'))}[/]", soft_wrap=True)
+            _say(ws, _url("https" if reach.tls_cert else "http", host, listening))
             with contextlib.suppress(KeyboardInterrupt):  # raised again when all is closed
                 server.run(sockets=[listening])
+
+
+def _say(ws: Workspace, url: str) -> None:
+    err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
+    err.print(f"In a browser: [bold]{safe(url.removesuffix('api/v1'))}[/]", soft_wrap=True)
 
 
 def _settings(reach: Reach) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Parsed = TypeVar("Parsed")
 
 API = "/api/v1"
+SESSION = ("session",)
 CONNECT_S, ANSWER_S = 10.0, 60.0
 # As long as a server that is started again may take until it answers.
 PATIENCE_S = 60.0
@@ -113,11 +114,12 @@ class Server:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def close(self) -> None:
-        """End the session, if there is one, and close the connections."""
+        """End the session, if there is one, forget the password, and close the connections."""
+        person, self.person = self.person, None
         try:
-            if self.person is not None:
+            if person is not None:
                 with contextlib.suppress(VizslaError):  # it has ended, or does so by itself
-                    self._ask("DELETE", ("session",), patience_s=0)
+                    self._ask("DELETE", SESSION, patience_s=0)
         finally:
             self._client.close()
 
@@ -129,7 +131,7 @@ class Server:
             Conflict: the server has no accounts.
             TooMany: it was tried too often.
         """
-        self.post("session", body={"name": name, "password": password})
+        self.post(*SESSION, body={"name": name, "password": password})
         self.person = Person(name, password)
 
     def confirmed(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -213,10 +215,17 @@ class Server:
         pause_s = FIRST_PAUSE_S
         # A request with a key is not done twice, however often it is sent.
         again = method == "GET" or "Idempotency-Key" in request.get("headers", {})
+        person = self.person if parts != SESSION else None
         while True:
             try:
                 response = self._ask_once(method, parts, request)
                 break
+            except NotSignedIn:  # nothing was done: the session has ended, as after a change of the password elsewhere
+                if person is None:
+                    raise
+                self.sign_in(*astuple(person))
+                person = None
+                continue
             except Away as away:
                 if not (again or not away.heard) or time.monotonic() + pause_s > deadline:
                     raise
@@ -238,7 +247,7 @@ class Server:
             raise Away(f"The server behind the proxy is away: HTTP {response.status_code}.", where=self.url)
         self._has_answered = True
         if not response.is_success:
-            raise self._refusal(response, signing_in=parts == ("session",))
+            raise self._refusal(response, signing_in=parts == SESSION)
         return response
 
     def _away(self, error: httpx.RequestError) -> VizslaError:
@@ -267,7 +276,11 @@ class Server:
         if problem is None:
             return self._no_server(response.status_code)
         if problem.get("kind") == NotSignedIn.kind and not signing_in:
-            problem["remedy"] = f"`vizsla login {self.url}` keeps a token for commands; `vizsla.connect` takes one."
+            problem["remedy"] = (
+                f"`vizsla login {self.url}` keeps a token for commands; `vizsla.connect` takes one."
+                if self.person is None
+                else "Sign in again, in Python by `vizsla.connect` with account and password, commands by --as NAME."
+            )
         return from_dict({name: str(problem.get(name, "")) for name in ("kind", "what", "where", "remedy")})
 
     def _no_server(self, status: int) -> VizslaError:

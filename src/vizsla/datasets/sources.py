@@ -95,7 +95,7 @@ def opened(spec: DatasetSpec, folder: Path, progress: Progress, *, uploads: Path
     try:
         for root, path in _paths(spec).items():
             place = folder / root
-            with _errors_name(path, place):
+            with errors_name(path, place):
                 found[root], origin = fetch(path, place, progress, uploads)
             if origin is not None:
                 origins[root] = origin
@@ -103,7 +103,7 @@ def opened(spec: DatasetSpec, folder: Path, progress: Progress, *, uploads: Path
         with contextlib.ExitStack() as stack:
             for root in origins:
                 for place in (folder / root, found[root]):
-                    stack.enter_context(_errors_name(_paths(spec)[root], place))
+                    stack.enter_context(errors_name(_paths(spec)[root], place))
             yield Sources(folders, origins)
     finally:
         if folder.exists():
@@ -111,7 +111,7 @@ def opened(spec: DatasetSpec, folder: Path, progress: Progress, *, uploads: Path
 
 
 @contextlib.contextmanager
-def _errors_name(path: Path, place: Path) -> Iterator[None]:
+def errors_name(path: Path, place: Path) -> Iterator[None]:
     """Let errors speak of the archive that was given, and not of where it was unpacked."""
     try:
         yield

@@ -29,6 +29,7 @@ def wait(
     offset: int = 0,
     on_interrupt: OnInterrupt = to_stop,
     timeout_s: float | None = None,
+    stop_patience_s: float = STOP_PATIENCE_S,
 ) -> Job:
     """Look after the queue until a job has ended, and return it as it is then; see `waiting.until_ended`.
 
@@ -36,6 +37,7 @@ def wait(
         on_event: told everything that happens, as it happens: the worker's events, and `waiting` and `starting`.
         offset: in the events of the job's folder, from which on they are new.
         timeout_s: after which the job is stopped, whether it waits or is at work.
+        stop_patience_s: for which the end of a job is waited for that was asked to stop since something failed.
 
     Raises:
         VizslaError: what the job failed with.
@@ -45,8 +47,9 @@ def wait(
         TooSlow: it took longer than `timeout_s`, or waits until now for this reason.
     """
     ends = None if timeout_s is None else time.monotonic() + timeout_s
+    waited = _Waited(ws, job, on_event, offset, ends, stop_patience_s=stop_patience_s)
     try:
-        job = until_ended(_Waited(ws, job, on_event, offset, ends), on_event, on_interrupt)
+        job = until_ended(waited, on_event, on_interrupt)
     except DatabaseUnavailable as error:
         raise _goes_on(error, job) from None
     if job.error is not None:
@@ -92,7 +95,14 @@ class _Waited:
     """Looks after the queue, and tells what happens in one of its jobs."""
 
     def __init__(
-        self, ws: Workspace, job: Job, on_event: Callable[[Event], None], offset: int, ends: float | None = None
+        self,
+        ws: Workspace,
+        job: Job,
+        on_event: Callable[[Event], None],
+        offset: int,
+        ends: float | None = None,
+        *,
+        stop_patience_s: float = STOP_PATIENCE_S,
     ) -> None:
         self.job = job
         self.pause_s = POLL_S
@@ -102,6 +112,7 @@ class _Waited:
         self._folder = ws.folder(job.kind, job.thing)
         self._offset = offset
         self._ends = ends
+        self._stop_patience_s = stop_patience_s
         self._turned_at = 0.0
         self._away_since: float | None = None
 
@@ -149,7 +160,7 @@ class _Waited:
             self._ws.store.jobs.ask_stop(self.job.id)
         with contextlib.suppress(DatabaseUnavailable):
             signal_worker(self._ws, self.job, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_PATIENCE_S
+        deadline = time.monotonic() + self._stop_patience_s
         with contextlib.suppress(DiskFull, DatabaseUnavailable):
             while self._ws.store.jobs.get(self.job.id).live and time.monotonic() < deadline:
                 turn(self._ws)

@@ -20,3 +20,9 @@ class JobSpec(BaseModel):
         description="GB of each GPU that is needed; others may use the rest. "
         "Default: the whole GPU, and for an evaluation as much as its training was given.",
     )
+
+
+class WaitedSpec(JobSpec):
+    """The same of short work that somebody waits for, and soon asks for again where it was killed."""
+
+    retries: int = Field(0, ge=0, le=100, description=JobSpec.model_fields["retries"].description)

@@ -31,7 +31,7 @@ class Device(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """A run, or an evaluation of one, that is at work on a device."""
+    """A run, or other work such as an evaluation of one, that is on a device."""
 
     id: str
     name: str

@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 
 from vizsla import files, metrics, records, work
 from vizsla.datasets import upload
+from vizsla.datasets.dataset import Origin
 from vizsla.datasets.read import in_order
-from vizsla.datasets.sources import UNPACKED, fetch
+from vizsla.datasets.sources import UNPACKED, errors_name, fetch
 from vizsla.datasets.spec import upload_id
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog, now
@@ -55,11 +56,8 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
     predictor = Predictor(request.model_folder)
     parts = folder / work.PARTS
-    parts.mkdir(exist_ok=True)
     uploads = folder.parents[1] / upload.UPLOADS  # of the workspace in which the folder lies
-    shutil.rmtree(parts / UNPACKED, ignore_errors=True)  # by one that was killed
-    source, origin = fetch(request.source, parts / UNPACKED, _Progress(log).tell, uploads)
-    named = _named(parts / NAMED, source, request, predictor.card.labels)
+    named, origin = find(request, parts, uploads, predictor.card.labels, log)
     paths = []
     for number, start in enumerate(range(0, len(named), PART)):
         paths.append(parts / f"{number:06d}.parquet")
@@ -87,6 +85,23 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     if (id := upload_id(request.source)) is not None:
         upload.remove(uploads / id)
     return "done"
+
+
+def find(
+    request: Request, parts: Path, uploads: Path, labels: tuple[str, ...], log: EventLog
+) -> tuple[list[Named], Origin | None]:
+    """The pictures of a source, unpacked below `parts` if need be, and what it was if it was no folder or list.
+
+    Raises:
+        InvalidInput: it cannot be used; said of what was given, and not of where it was unpacked.
+    """
+    parts.mkdir(exist_ok=True)
+    place = parts / UNPACKED
+    shutil.rmtree(place, ignore_errors=True)  # by one that was killed
+    with errors_name(request.source, place):
+        source, origin = fetch(request.source, place, _Progress(log).tell, uploads)
+        with errors_name(request.source, source) if origin else contextlib.nullcontext():
+            return _named(parts / NAMED, source, request, labels), origin
 
 
 def _named(path: Path, source: Path, request: Request, labels: tuple[str, ...]) -> list[Named]:

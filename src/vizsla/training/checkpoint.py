@@ -21,7 +21,7 @@ from vizsla.networks import catalogue
 from vizsla.networks.classifier import Classifier
 from vizsla.training import setup
 from vizsla.training.loop import State
-from vizsla.training.run import Run, checkpoints
+from vizsla.training.run import Run, checkpoints, gone
 
 
 class Best(NamedTuple):
@@ -115,12 +115,20 @@ def load(folder: Path, network: nn.Module, state: State) -> Position:
 
 
 def restore(run: Run, folder: Path) -> Classifier:
-    """The classifier of a run, in evaluation mode, with the weights of one checkpoint in the run's folder."""
+    """The classifier of a run, in evaluation mode, with the weights of one checkpoint in the run's folder.
+
+    Raises:
+        NotFound: the checkpoint was removed meanwhile.
+    """
     run_folder = folder.parents[1]
     size = (run.input.height, run.input.width)
     net = run.net(run_folder)
     network = catalogue.build(net, num_classes=len(run.labels), in_channels=run.preprocess.channels, size=size)
-    network.load_state_dict(load_file(folder / "weights.safetensors"))
+    try:
+        weights = load_file(folder / "weights.safetensors")
+    except FileNotFoundError:
+        raise gone(str(int(folder.name)), checkpoints(run_folder)) from None
+    network.load_state_dict(weights)
     return setup.classifier_of(run, network, run_folder).eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -364,8 +365,17 @@ def find_checkpoint(run_folder: Path, which: str) -> Checkpoint:
     for checkpoint in found:
         if checkpoint.step == step:
             return checkpoint
+    raise gone(which, found)
+
+
+def gone(which: str, found: Sequence[Checkpoint]) -> NotFound:
+    """What is said of a step of which there is no checkpoint, or none any more."""
     steps = ", ".join(str(checkpoint.step) for checkpoint in found)
-    raise NotFound(f"The run has no checkpoint {which!r}.", remedy=f"Use best, last, or one of these steps: {steps}.")
+    what, remedy = f"The run has no checkpoint {which!r}.", f"Use best, last, or one of these steps: {steps}."
+    if found and 0 <= _step(which) < found[-1].step:
+        what = f"The run has no checkpoint {which!r} (any more): of earlier steps it keeps the best."
+        remedy = f"{remedy} The next run keeps more with --keep-every."
+    return NotFound(what, remedy=remedy)
 
 
 def status(folder: Path) -> RunStatus:

@@ -16,10 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from vizsla.api.logs import Tail, is_live
-from vizsla.errors import Busy, NotSignedIn, TooMany, VizslaError
+from vizsla.errors import Busy, DatabaseUnavailable, Forbidden, NotSignedIn, TooMany, VizslaError
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
+from vizsla.web.steady import Steady
 
 MEDIA_TYPE = "application/x-ndjson"
 POLL_S, HEARTBEAT_S = 0.25, 15.0
@@ -138,25 +139,30 @@ class _Follower:
     """Who follows a log, and may be told for as long as they would be let in."""
 
     def __init__(self, request: Request, ws: Workspace) -> None:
-        self._request, self._ws = request, ws
-        self._admitted_at = time.monotonic()
+        self._request = request
+        self._admitted = Steady(lambda: auth.admit(request, ws), None)
+        self._looked_at = time.monotonic()
 
     async def may(self) -> bool:
         """Whether they may be told more; looked up from time to time."""
-        if time.monotonic() - self._admitted_at > auth.ADMITTED_FOR_S:
+        if time.monotonic() - self._looked_at > auth.ADMITTED_FOR_S:
             try:
-                await run_in_threadpool(auth.admit, self._request, self._ws)
-            except NotSignedIn:
+                await run_in_threadpool(self._admitted.look)
+            except (NotSignedIn, Forbidden, DatabaseUnavailable):
                 return False
-            self._admitted_at = time.monotonic()
+            self._looked_at = time.monotonic()
         return not self._request.app.state.closing()
 
 
 async def _lines(ws: Workspace, thing: Thing, tail: Tail, follower: _Follower | None) -> AsyncIterator[bytes]:
     """What is there; for a follower also what is added until the work has ended, or they may not be told any more."""
     told_at = time.monotonic()
+    goes_on = Steady(lambda: is_live(ws, thing.kind, thing.id), True)
     while True:
-        live = await run_in_threadpool(is_live, ws, thing.kind, thing.id)  # before the log: no line is missed
+        try:
+            live = await run_in_threadpool(goes_on.look)  # before the log: no line is missed
+        except DatabaseUnavailable:
+            return
         while found := await run_in_threadpool(tail.read, ended=not live):
             yield b"".join(_line(line.text, line.next, line.goes_on) for line in found)
             told_at = time.monotonic()

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import draw_shapes
+from tests.support import draw_shapes, fake_run
 
 import vizsla
+from vizsla import files
 from vizsla.api import datasets, evaluations, models, parents, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable
 from vizsla.jobs import devices, queue
@@ -16,6 +17,7 @@ from vizsla.jobs.schedule import BESIDE, Need
 from vizsla.jobs.spec import JobSpec
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
+from vizsla.training import run
 
 CARDS = ("cuda:0", "cuda:1")
 SPEC = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1)
@@ -67,6 +69,60 @@ def test_cards_that_are_gone_are_not_waited_for(ws: Workspace, monkeypatch: pyte
     assert parents.need_of_passes(ws, run) == Need(("cuda:0",), 1)
     monkeypatch.setenv(devices.DECLARED, "cpu")
     assert parents.need_of_passes(ws, run) == BESIDE
+
+
+def _training(ws: Workspace, *steps: int) -> Job:
+    """The run `first`, which holds a card and has checkpoints of these steps, the last of them the best."""
+    job = runs.submit(ws, "coming", SPEC, name="first")
+    folder, dataset = ws.folder("run", job.thing), ws.store.find("coming", "dataset").id
+    begun = fake_run()
+    ref = begun.dataset.model_copy(update={"id": dataset})
+    files.write_json(folder / "run.json", begun.model_copy(update={"dataset": ref}).model_dump(mode="json"))
+    for step in steps:
+        (folder / "checkpoints" / f"{step:09d}").mkdir(parents=True)
+        facts = {"step": step, "best": [{"step": steps[-1]}]}
+        files.write_json(folder / "checkpoints" / f"{step:09d}" / "checkpoint.json", facts)
+    held = ws.store.jobs.change(job, "running", held=("cuda:0",))
+    assert held is not None
+    return held
+
+
+def test_a_step_of_a_run_that_goes_on_does_not_wait_for_its_card(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(devices.DECLARED, "cuda:0=24")
+    _training(ws, 10, 20)
+    now, later = (evaluations.submit(ws, "first", checkpoint=which) for which in ("10", "best"))
+    assert (Need.of(now.need), _needed(ws, now)) == (BESIDE, [])
+    assert (Need.of(later.need), len(_needed(ws, later))) == (Need(("cuda:0",), 1), 1)
+
+
+def test_it_takes_a_card_that_is_free_and_that_nobody_waits_for(ws: Workspace) -> None:
+    _training(ws, 10)
+    assert Need.of(evaluations.submit(ws, "first", checkpoint="10").need) == Need(("cuda:1",), 1)
+    waiting = runs.submit(ws, "coming", SPEC.model_copy(update={"device": "cuda:1"}), name="second")
+    assert Need.of(evaluations.submit(ws, "first", checkpoint="10").need) == BESIDE
+    queue.stop(ws, waiting)
+    with pytest.raises(Unavailable, match="80 GB of a GPU are needed"):
+        evaluations.submit(ws, "first", checkpoint="10", job=JobSpec(gpu_memory=80.0))
+
+
+def test_of_a_card_that_is_shared_the_rest_is_free(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(devices.DECLARED, "cuda:0=24")
+    job = runs.submit(ws, "coming", SPEC, name="first", job=JobSpec(gpu_memory=10.0))
+    ws.store.jobs.change(job, "running", held=("cuda:0",))
+    for amount, need in ((14.0, Need(("cuda:0",), 1, 14.0)), (15.0, BESIDE)):
+        assert parents.need_now(ws, Need(("cuda:0",), 1, amount)) == need
+
+
+def test_a_step_that_is_gone_is_said_to_be(ws: Workspace) -> None:
+    folder = ws.folder("run", _training(ws, 20, 30).thing)
+    with pytest.raises(
+        NotFound, match=r"no checkpoint '10' \(any more\): .*keeps the best[^\0]*: 20, 30\..*--keep-every"
+    ):
+        run.find_checkpoint(folder, "10")
+    with pytest.raises(NotFound, match=r"no checkpoint '40'\."):
+        run.find_checkpoint(folder, "40")
 
 
 def test_what_can_never_be_is_refused_at_once(ws: Workspace) -> None:

@@ -14,8 +14,9 @@ import vizsla
 from vizsla import files
 from vizsla.api import trials, workspace
 from vizsla.errors import InvalidInput, TooSlow, Unavailable, WorkerDied
-from vizsla.jobs import devices, follow, queue
+from vizsla.jobs import devices, queue
 from vizsla.jobs.schedule import Need
+from vizsla.jobs.spec import JobSpec
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
 
@@ -53,6 +54,14 @@ def test_it_does_not_overtake_a_training(full: Workspace) -> None:
     job = _newest(full)
     assert (job.kind, job.name, job.state, job.attempt) == ("rate", "d-1", "stopped", 0)
     assert Need.of(job.need) == Need(("cuda:0",), 1), "one process is enough"
+    assert job.retries == 0
+
+
+def test_it_goes_through_the_queue_as_is_asked(full: Workspace) -> None:
+    with pytest.raises(TooSlow):
+        trials.find_rate(full, "d", SPEC, job=JobSpec(priority=-3, retries=1, gpu_memory=8.0), timeout_s=0.2)
+    job = _newest(full)
+    assert (job.priority, job.retries, Need.of(job.need)) == (-3, 1, Need(("cuda:0",), 1, 8.0))
 
 
 def test_off_the_main_thread_one_that_is_stopped_is_an_error(full: Workspace) -> None:
@@ -79,7 +88,7 @@ def test_one_that_hangs_is_killed_at_the_end_of_its_time(
     (tmp_path / "hanging_worker.py").write_text(HANGING)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setitem(queue.WORKERS, "rate", "hanging_worker")
-    monkeypatch.setattr(follow, "STOP_PATIENCE_S", 0.1)
+    monkeypatch.setattr(trials, "STOP_S", 0.1)
     with pytest.raises(TooSlow):
         trials.find_rate(ws, "d", SPEC, timeout_s=3)
     assert (_newest(ws).state, _newest(ws).attempt, _newest(ws).held) == ("stopped", 1, ())

@@ -87,6 +87,20 @@ def test_what_was_to_be_told_and_was_not_is_swept_when_it_is_old(ws: Workspace) 
     assert not claim.folder.exists()
 
 
+def test_what_nobody_can_delete_holds_up_no_deletion(ws: Workspace) -> None:
+    with workspace.claim(ws, "dataset", "d") as claim:
+        files.write_json(claim.folder / "dataset.json", {})
+    with workspace.claim(ws, "rate", "d-1", parents=[claim.entry.id]) as left:
+        files.write_json(left.folder / "rates.json", {})
+    job = ws.store.jobs.add("rate", left.entry.id, "d-1", owner="ada", need={})
+    with pytest.raises(Conflict, match=rf"in use by the rate d-1, which is queued[^\0]*vizsla jobs stop {job.id}"):
+        workspace.delete(ws, "dataset", "d")
+    ws.store.jobs.change(job, "done")
+    assert workspace.delete(ws, "dataset", "d") == claim.entry
+    assert not left.folder.exists()
+    assert ws.store.all("rate") == []
+
+
 def test_a_file_is_not_a_workspace(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="is a file"):

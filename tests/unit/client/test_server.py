@@ -158,6 +158,40 @@ def test_who_has_not_signed_in_is_told_how(fake: Fake) -> None:
     assert f"vizsla login {fake.url}" in refused.value.remedy
 
 
+def _ended(fake: Fake) -> None:
+    fake.say(401, {"kind": "not-signed-in", "detail": "This proves nothing (any more)."}, "application/problem+json")
+
+
+def test_who_has_signed_in_does_so_again_when_the_session_has_ended(fake: Fake) -> None:
+    fake.say(200, {})
+    with vizsla.connect(fake.url, account="ada", password="sesame") as server:
+        fake.answers = []
+        _ended(fake)
+        fake.say(200, {})
+        fake.say(200, ENTRY)
+        assert things.find(server, "x", "dataset").id == "1aaaaaaaaa"
+        assert [path.partition("?")[0].removeprefix("/api/v1/") for _, path, _ in fake.asked] == [
+            "session", "find", "session", "find"
+        ]  # fmt: skip
+        fake.answers = []
+        for _ in range(2):
+            _ended(fake)
+            fake.say(200, {})
+        with pytest.raises(NotSignedIn) as refused:
+            things.find(server, "x", "dataset")
+        assert "account and password" in refused.value.remedy
+        fake.answers = fake.answers[-1:]
+
+
+def test_a_server_is_closed_twice_and_keeps_no_password(fake: Fake) -> None:
+    fake.say(200, {})
+    server = vizsla.connect(fake.url, account="ada", password="sesame")
+    server.close()
+    assert server.person is None
+    server.close()
+    assert [method for method, _, _ in fake.asked] == ["POST", "DELETE"]
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "body"), [(200, "text/html", "<html>"), (404, "text/html", "<html>"), (500, "text/plain", "")]
 )

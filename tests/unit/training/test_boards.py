@@ -11,36 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import fake_run
 
 from vizsla import events, files
-from vizsla.images.preprocess import Preprocess
 from vizsla.training.boards import Boards
-from vizsla.training.run import Arithmetic, DatasetRef, Input, Run
-from vizsla.training.spec import TrainingSpec
-
-
-def _run() -> Run:
-    return Run(
-        id="1rsrmwp0",
-        name="dogs-1",
-        created_at=events.now(),
-        asked=TrainingSpec(),
-        spec=TrainingSpec(epochs=3, learning_rate=0.1),
-        dataset=DatasetRef(id="1rsrmwp1", name="dogs", fingerprint="f00d"),
-        labels=("a", "b"),
-        preprocess=Preprocess(width=32, height=32, channels=3, resize="crop"),
-        input=Input(width=32, height=32, mean=(0.5,), std=(0.2,)),
-        weights=None,
-        num_parameters=1,
-        devices=("cpu",),
-        arithmetic=Arithmetic(precision="fp32"),
-        num_train=10,
-        num_val=5,
-        num_test=0,
-        threads=1,
-        steps_per_epoch=10,
-        vizsla_version="0",
-    )
 
 
 def _step(step: int, loss: float = 1.5) -> events.Event:
@@ -65,7 +39,7 @@ def _read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
-    boards = Boards(tmp_path, _run(), notice=pytest.fail)
+    boards = Boards(tmp_path, fake_run(), notice=pytest.fail)
     for event in ({"event": "started"}, _step(10), _step(300_000, 0.25), _epoch(300_000), {"event": "done"}):
         boards.event(event)
     boards.close("done")
@@ -80,24 +54,24 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_killed_and_resumed_run_has_no_gap_and_no_repeat(tmp_path: Path) -> None:
-    killed = Boards(tmp_path, _run(), notice=pytest.fail)
+    killed = Boards(tmp_path, fake_run(), notice=pytest.fail)
     for step in (10, 20, 30, 40):
         killed.event(_step(step, step))  # and it is never closed
-    resumed = Boards(tmp_path, _run(), notice=pytest.fail, resumed_at=20)
+    resumed = Boards(tmp_path, fake_run(), notice=pytest.fail, resumed_at=20)
     for step in (30, 40, 50):
         resumed.event(_step(step, -step))
     resumed.close("done")
     killed.close()
     found = _read(tmp_path / "tensorboard")["train/loss"]
     assert [row[:2] for row in found] == [(10, 10), (20, 20), (30, -30), (40, -40), (50, -50)]
-    begun_again = Boards(tmp_path, _run(), notice=pytest.fail, resumed_at=None)
+    begun_again = Boards(tmp_path, fake_run(), notice=pytest.fail, resumed_at=None)
     begun_again.event(_step(10, 7))
     begun_again.close("done")
     assert [row[:2] for row in _read(tmp_path / "tensorboard")["train/loss"]] == [(10, 7)]
 
 
 def test_a_thousand_events_cost_little(tmp_path: Path) -> None:
-    boards = Boards(tmp_path, _run(), notice=pytest.fail)
+    boards = Boards(tmp_path, fake_run(), notice=pytest.fail)
     began = time.perf_counter()
     for step in range(1000):
         boards.event(_step(step))
@@ -108,7 +82,7 @@ def test_a_thousand_events_cost_little(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "tensorboard").write_text("in the way")
     said: list[str] = []
-    boards = Boards(tmp_path, _run(), notice=said.append)
+    boards = Boards(tmp_path, fake_run(), notice=said.append)
     boards.event(_step(10))
     boards.event(_step(20))
     boards.close("done")
@@ -119,7 +93,8 @@ def test_a_file_that_cannot_be_written_is_said_once_and_ends_nothing(tmp_path: P
 def _mlflow(code: str, uri: str, folder: Path, *, close_s: float = 120, **env: str) -> str:
     """Run `code` in a process of its own: MLflow configures logging, warnings and the environment as it likes."""
     prelude = (
-        "import sys, time; from pathlib import Path; from tests.unit.training.test_boards import _run, _step, _epoch\n"
+        "import sys, time; from pathlib import Path; from tests.support import fake_run\n"
+        "from tests.unit.training.test_boards import _step, _epoch\n"
         "from vizsla.training.boards import Boards\nuri, folder = sys.argv[1], Path(sys.argv[2])\n"
         # A machine that is busy with other tests takes its time to write to a database.
         "from vizsla.training import mlflow_log; mlflow_log.CLOSE_S = float(sys.argv[3])\n"
@@ -141,7 +116,7 @@ def _mlflow(code: str, uri: str, folder: Path, *, close_s: float = 120, **env: s
 def test_mlflow_has_the_run_and_goes_on_with_it(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     train = (
-        "boards = Boards(folder, _run(), notice=print, mlflow_uri=uri, resumed_at={})\n"
+        "boards = Boards(folder, fake_run(), notice=print, mlflow_uri=uri, resumed_at={})\n"
         "for step in {}: boards.event(_step(step))\n"
         "boards.event(_epoch(20))\n"
         "deadline = time.monotonic() + 60\n"
@@ -169,7 +144,7 @@ def test_mlflow_has_the_run_and_goes_on_with_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_said_and_costs_seconds(tmp_path: Path) -> None:
     code = (
-        "boards = Boards(folder, _run(), notice=print, mlflow_uri=uri)\n"
+        "boards = Boards(folder, fake_run(), notice=print, mlflow_uri=uri)\n"
         "began = time.monotonic()\n"
         "for step in range(20_000): boards.event(_step(step))\n"
         "print('SECONDS', time.monotonic() - began)\n"
@@ -189,7 +164,7 @@ def test_a_missing_library_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     said: list[str] = []
-    boards: Any = Boards(tmp_path, _run(), notice=said.append, mlflow_uri="http://127.0.0.1:9")
+    boards: Any = Boards(tmp_path, fake_run(), notice=said.append, mlflow_uri="http://127.0.0.1:9")
     boards.event(_step(10))
     boards.close("done")
     assert said == ["MLFLOW_TRACKING_URI is set, but MLflow is not there: pip install 'vizsla[mlflow]'."]

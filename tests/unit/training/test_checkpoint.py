@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support import fake_run
 from torch import nn
 
+from vizsla.errors import NotFound
 from vizsla.metrics import wilson
 from vizsla.training import checkpoint
 from vizsla.training.average import Average
@@ -142,3 +144,10 @@ def test_a_damaged_checkpoint_is_written_anew(tmp_path: Path) -> None:
     (folder / "checkpoint.json").write_text("{")
     assert checkpoint.save(tmp_path, network, state, _position(3), keep=set()) == folder
     assert checkpoint.load(folder, network, state).step == 3
+
+
+def test_one_that_was_removed_meanwhile_is_said_to_be_gone(tmp_path: Path) -> None:
+    begun = fake_run()
+    run = begun.model_copy(update={"spec": begun.spec.model_copy(update={"net": "lenet"})})
+    with pytest.raises(NotFound, match="no checkpoint '10'"):
+        checkpoint.restore(run, tmp_path / "checkpoints" / "000000010")

@@ -16,8 +16,9 @@ from starlette.requests import HTTPConnection
 
 import vizsla
 from vizsla import events
+from vizsla.errors import DatabaseUnavailable
 from vizsla.store.workspace import Workspace
-from vizsla.web import auth, live
+from vizsla.web import auth, live, steady
 from vizsla.web.live import Live
 from vizsla.web.routes import live as route
 from vizsla.web.routes.live import Client
@@ -172,6 +173,61 @@ def test_who_may_not_watch_any_more_is_let_go(ws: Workspace, monkeypatch: pytest
         socket = Socket(watching, [])
         await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
         assert socket.closed == (1008, "not-signed-in")
+
+    asyncio.run(main())
+
+
+class Away:
+    """A database that is away while `is_away` is set, and how often it was asked then."""
+
+    def __init__(self) -> None:
+        self.is_away, self.asked = False, 0
+
+    def check(self) -> None:
+        if self.is_away:
+            self.asked += 1
+            raise DatabaseUnavailable("It does not answer.")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Away:
+    found = Away()
+    admit, after = auth.admit, live.JobsSource.after
+    monkeypatch.setattr(auth, "ADMITTED_FOR_S", 0.02)
+    monkeypatch.setattr(auth, "admit", lambda *args: (found.check(), admit(*args))[1])
+    monkeypatch.setattr(live.JobsSource, "after", lambda *args: (found.check(), after(*args))[1])
+    return found
+
+
+def test_while_the_database_is_away_a_socket_stays_and_goes_on_later(ws: Workspace, away: Away) -> None:
+    async def main() -> None:
+        watching = Live(ws)
+        async with watching.reading():
+            socket = Socket(watching, [{"do": "watch", "what": "jobs", "after": "0"}])
+            serving = asyncio.create_task(Client(socket, ws).serve())  # type: ignore[arg-type]
+            await _until(lambda: socket.told)
+            away.is_away = True
+            ws.store.jobs.add("run", "1aaaaaaaaa", "first", owner="ada", need={})
+            await _until(lambda: away.asked > 20)
+            assert socket.closed is None
+            away.is_away = False
+            await _until(lambda: socket.told[-1]["is"] == "jobs")
+            socket.gone.set()
+            await serving
+
+    asyncio.run(main())
+
+
+def test_when_the_database_is_away_for_long_a_socket_ends(
+    ws: Workspace, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steady, "AWAY_FOR_S", 0.1)
+    away.is_away = True
+
+    async def main() -> None:
+        socket = Socket(Live(ws), [])
+        await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
+        assert socket.closed == (1013, "database-unavailable")
 
     asyncio.run(main())
 

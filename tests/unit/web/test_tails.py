@@ -14,9 +14,9 @@ from starlette.requests import Request
 import vizsla
 from vizsla import files
 from vizsla.api import accounts
-from vizsla.errors import Busy, TooMany
+from vizsla.errors import Busy, DatabaseUnavailable, TooMany
 from vizsla.store.workspace import Workspace
-from vizsla.web import auth, tails
+from vizsla.web import auth, steady, tails
 from vizsla.web.tails import Followed, LogQuery, Thing, logged
 
 PASSWORD = "correct horse battery"
@@ -93,6 +93,38 @@ def test_a_log_ends_with_what_proved_who_asks(
         await asyncio.wait_for(following, 20)
         assert b'"one"' in follower.told
         follower.request.app.state.followed.enter("vic")
+
+    asyncio.run(main())
+
+
+def test_a_log_outlives_a_moment_without_its_database_and_ends_when_it_is_long(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one of work that waits, of which only the database knows."""
+    waiting = ws.store.jobs.add("run", "1aaaaaaaaa", "first", owner="ada", need={})
+    asked = 0
+
+    def fail(*_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        raise DatabaseUnavailable("It does not answer.")
+
+    monkeypatch.setattr(auth, "ADMITTED_FOR_S", 0.0)
+    monkeypatch.setattr(tails, "POLL_S", 0.01)
+    monkeypatch.setattr(tails, "HEARTBEAT_S", 0.0)
+
+    async def main() -> None:
+        follower = Follower(_app(), "mia")
+        following = asyncio.create_task(follower.follow(ws, Thing("run", waiting.thing)))
+        await asyncio.wait_for(follower.begun.wait(), 20)
+        monkeypatch.setattr(auth, "admit", fail)
+        monkeypatch.setattr(tails, "is_live", fail)
+        async with asyncio.timeout(20):
+            while asked < 10:
+                await asyncio.sleep(0.01)
+        assert not following.done()
+        monkeypatch.setattr(steady, "AWAY_FOR_S", 0.1)
+        await asyncio.wait_for(following, 20)
 
     asyncio.run(main())
 

@@ -11,11 +11,12 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from vizsla.errors import InvalidInput, VizslaError
+from vizsla.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotSignedIn, VizslaError
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
-from vizsla.web.live import EventsSource, JobsSource, Key, Live, Reader, Source, message
+from vizsla.web.live import POLL_S, EventsSource, JobsSource, Key, Live, Reader, Source, message
 from vizsla.web.schema import Body, Ws, exact
+from vizsla.web.steady import Steady
 
 router = APIRouter()
 
@@ -84,8 +85,10 @@ class Client:
                     task.result()
         except TimeoutError:
             await self._close(TRY_AGAIN_LATER, "too slow")
-        except VizslaError as error:
+        except (NotSignedIn, Forbidden) as error:
             await self._close(POLICY_VIOLATION, error.kind)
+        except VizslaError as error:
+            await self._close(TRY_AGAIN_LATER, error.kind)
         finally:
             for task in tasks:
                 task.cancel()
@@ -98,9 +101,10 @@ class Client:
             await asyncio.wait_for(self._socket.close(code, reason), 1)
 
     async def _stay_admitted(self) -> None:
+        admitted = Steady(lambda: auth.admit(self._socket, self._ws), None)
         while True:
             await asyncio.sleep(auth.ADMITTED_FOR_S)
-            await run_in_threadpool(auth.admit, self._socket, self._ws)
+            await run_in_threadpool(admitted.look)
 
     async def _listen(self) -> None:
         while True:
@@ -165,6 +169,9 @@ class Client:
         except InvalidInput as error:
             self._leave(key)
             await self._refuse(error)
+            return False
+        except DatabaseUnavailable:  # asked again soon; when it is away for long, nobody is admitted any more
+            asyncio.get_running_loop().call_later(POLL_S, self._more.set)
             return False
         if piece.next == watch.place or self._watched.get(key) is not watch:
             return False

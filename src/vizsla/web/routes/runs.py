@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vizsla import files, work
 from vizsla.api import datasets, history, models, runs, sweeps, trials
 from vizsla.errors import Busy, TooSlow
+from vizsla.jobs.spec import WaitedSpec
 from vizsla.models.predictions import Score
 from vizsla.store.workspace import Workspace
 from vizsla.training.rates import Rates
@@ -100,6 +101,12 @@ class PreviewAsked(Body):
     spec: TrainingSpec = TrainingSpec()
 
 
+class RateAsked(PreviewAsked):
+    """A training of which the learning rate is looked for."""
+
+    job: WaitedSpec = WaitedSpec()
+
+
 class PreviewAnswer(BaseModel):
     """What a training would be."""
 
@@ -172,7 +179,7 @@ def preview_run(ws: Ws, body: PreviewAsked, request: Request) -> PreviewAnswer:
 
 
 @router.post("/find-rate")
-def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
+def find_rate(ws: Ws, body: RateAsked, request: Request) -> Rates:
     """The learning rate to begin with, by a short training in which it rises until the loss grows.
 
     It waits for its device as trainings do. One is looked for at a time, in five minutes with the waiting; else the
@@ -182,7 +189,7 @@ def find_rate(ws: Ws, body: PreviewAsked, request: Request) -> Rates:
     if not _finding.acquire(blocking=False):
         raise Busy("A learning rate is being looked for.", remedy="Ask again when it is found.")
     try:
-        return trials.find_rate(ws, dataset, spec, timeout_s=FIND_RATE_S)
+        return trials.find_rate(ws, dataset, spec, job=body.job, timeout_s=FIND_RATE_S)
     except TooSlow as error:
         remedy = "Look for it with `vizsla run find-rate`, which takes its time."
         raise Busy(f"After {FIND_RATE_S} seconds: {error.what}", remedy=remedy) from error
