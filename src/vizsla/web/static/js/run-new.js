@@ -47,6 +47,7 @@ function begin() {
   async function send(button, act) {
     button.disabled = true;
     button.setAttribute("aria-busy", "true");
+    clear(form);
     try {
       await act();
     } catch (problem) {
@@ -66,14 +67,12 @@ function begin() {
       const job = clone && dataset === cloneDataset && form.dataset.begun
         ? await create(`/api/v1/runs/${encodeURIComponent(clone)}/clone`, rest)
         : await create("/api/v1/runs", { dataset, ...rest });
-      clear(form);
       location.assign(pageOf(job));
     });
   });
   document.getElementById("look").addEventListener("click", (event) => send(event.target, async () => {
     const { dataset, spec } = body();
     const found = await create("/api/v1/runs/preview", { dataset, spec });
-    clear(form);
     show(found);
   }));
   field("weights").addEventListener("change", (event) => {
