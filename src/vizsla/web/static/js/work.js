@@ -39,6 +39,6 @@ async function again() {
 
 bindRows();
 // The changes that came after the page was made are told, also those before the socket was there.
-live.watch("jobs", "", list?.dataset.changes ?? null, () => {
+live.watch("jobs", "", list?.dataset.jobs ?? null, () => {
   asked ??= setTimeout(() => { asked = null; again().catch(() => {}); }, 300);
 });
