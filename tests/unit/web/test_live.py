@@ -201,7 +201,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Away:
 
 def test_while_the_database_is_away_a_socket_stays_and_goes_on_later(ws: Workspace, away: Away) -> None:
     async def main() -> None:
-        watching = Live(ws)
+        watching = Live()
         async with watching.reading():
             socket = Socket(watching, [{"do": "watch", "what": "jobs", "after": "0"}])
             serving = asyncio.create_task(Client(socket, ws).serve())  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ def test_when_the_database_is_away_for_long_a_socket_ends(
     away.is_away = True
 
     async def main() -> None:
-        socket = Socket(Live(ws), [])
+        socket = Socket(Live(), [])
         await asyncio.wait_for(Client(socket, ws).serve(), 20)  # type: ignore[arg-type]
         assert socket.closed == (1013, "database-unavailable")
 
