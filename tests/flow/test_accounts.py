@@ -274,6 +274,9 @@ def test_each_role_may_do_what_the_page_says(tmp_path: Path) -> None:
         if "/uploads/{" in path:  # an upload is its owner's alone
             assert (viewer, member, owner, admin) == ("no", "no", "yes", "no"), route
             continue
+        if path == "/api/v1/folders":  # for those who may name one
+            assert (viewer, member, owner, admin) == ("no", "yes", "yes", "yes"), route
+            continue
         if method == "GET" and "/accounts" not in path and "/audit" not in path:
             assert (viewer, member, owner, admin) == ("yes",) * 4, route
         if method != "GET" and "/session" not in path:

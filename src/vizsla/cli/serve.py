@@ -143,8 +143,12 @@ def serve(
 
 
 def _say(ws: Workspace, url: str) -> None:
-    err.print(f"Serving {safe(ws.root)} at {safe(url)}. Ctrl-C ends that; what is at work goes on.", soft_wrap=True)
-    err.print(f"In a browser: [bold]{safe(url.removesuffix('api/v1'))}[/]", soft_wrap=True)
+    console = f"[bold]{safe(url.removesuffix('api/v1'))}[/]"
+    err.print(
+        f"Serving {safe(ws.root)} at {console} to browsers, and to programs at {safe(url)}. "
+        "Ctrl-C ends that; what is at work goes on.",
+        soft_wrap=True,
+    )
 
 
 def _settings(reach: Reach) -> dict[str, Any]:
