@@ -30,6 +30,8 @@ NOT_WRITTEN_DOWN = (
     "POST /datasets/fit",
     "POST /models/{reference}/predict",
     "POST /runs/{reference}/predict",
+    "POST /runs/{reference}/explain",
+    "POST /runs/{reference}/layers",
     "PATCH /uploads/{id}",
     "PUT /uploads/{id}/pictures/{path:path}",
 )
