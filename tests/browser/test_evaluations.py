@@ -100,7 +100,10 @@ def test_the_page_says_what_rest_says(server: Server, new_page: Callable[..., An
     page.wait_for_url(f"**/evaluations/{report['id']}")
     num_right = sum(n for true, predicted, n in report["confusion"] if true == predicted)
     assert f"{num_right} of {report['num_pictures']} pictures" in page.locator(".lede").inner_text()
-    cells = page.get_by_role("table", name="Confusion matrix").locator("td a").all_inner_texts()
+    matrix = page.get_by_role("table", name="Confusion matrix")
+    around = page.locator(".tiers").bounding_box()["height"]
+    assert around > matrix.bounding_box()["height"], "nothing of it is cut off"
+    cells = matrix.locator("td a").all_inner_texts()
     assert sorted(map(int, cells)) == sorted(n for _, _, n in report["confusion"])
     page.get_by_role("link", name="As rates").click()
     page.get_by_role("link", name="As counts").wait_for()
