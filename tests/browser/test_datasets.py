@@ -97,7 +97,7 @@ def test_a_folder_becomes_a_dataset(
 def _write_about(page: Any) -> None:
     """Notes and another name, one of which is taken, by keyboard."""
     page.get_by_label("Notes").fill("<script>alert(1)</script>")
-    page.get_by_role("button", name="Save").press("Enter")
+    page.get_by_role("button", name="Save the notes").press("Enter")
     page.get_by_text("Saved.").wait_for()
     page.get_by_role("button", name="Rename").first.press("Enter")
     page.locator("#rename").get_by_label("Name", exact=True).fill("shapes")

@@ -27,6 +27,11 @@ def test_what_is_filled_in_is_what_differs() -> None:
     found = forms.inputs(TrainingSpec, "spec", values={"epochs": 3, "momentum": 0.9, "flip": False, "ema": 0.999})
     assert [name for name, one in found.items() if one.changed] == ["epochs", "ema", "flip"]
     assert found["ema"].value == "0.999"
+    shown = forms.inputs(DatasetSpec, "spec", values={"width": 28, "val_folder": None}, shows_defaults=True)
+    values = {name: shown[name].value for name in ("width", "height", "val_percent", "resize", "val_folder", "source")}
+    assert values == {
+        "width": "28", "height": "256", "val_percent": "25", "resize": "squash", "val_folder": "", "source": "",
+    }  # fmt: skip
 
 
 def test_every_setting_is_in_a_group_and_can_be_drawn() -> None:

@@ -1,4 +1,4 @@
-"""What pages are made of: fields out of settings, how far work is, and what a form leaves empty."""
+"""What pages are made of: how far work is, and what a form leaves empty."""
 
 from __future__ import annotations
 
@@ -8,28 +8,10 @@ from fastapi.testclient import TestClient
 
 import vizsla
 from vizsla import files
-from vizsla.datasets.spec import DatasetSpec
 from vizsla.events import EventLog
 from vizsla.web.app import create_app
 from vizsla.web.kept import Kept
 from vizsla.web.pages import progress
-from vizsla.web.pages.fields import fields
-
-
-def test_fields_are_drawn_from_the_settings() -> None:
-    found = fields(DatasetSpec)
-    assert set(found) == set(DatasetSpec.model_fields)
-    width, resize, share, most = (found[name] for name in ("width", "resize", "val_percent", "max_per_class"))
-    assert (width.name, width.kind, width.min, width.max, width.step, width.default) == (
-        "spec.width", "number", 1, 4096, "1", "256",
-    )  # fmt: skip
-    assert (resize.kind, resize.choices, resize.default) == (
-        "choice", ("squash", "crop", "fill", "half-crop"), "squash",
-    )  # fmt: skip
-    assert (share.label, share.step, share.default, share.max) == ("Val percent", "any", "25", 100)
-    assert (most.kind, most.min, most.default) == ("number", 1, "")
-    assert found["source"].kind == "text"
-    assert all(field.help for field in found.values())
 
 
 def test_a_stage_says_how_far_it_is_and_how_long_it_takes(tmp_path: Path) -> None:
@@ -56,3 +38,19 @@ def test_what_a_form_left_empty_is_not_asked_for(tmp_path: Path) -> None:
             assert client.get(path).status_code == 200, path
         assert "a&amp;b+ä" in client.get("/datasets?name=a%26b%2B%C3%A4").text
         assert client.get("/jobs?state=x").status_code == 422
+
+
+def test_lists_of_work_know_the_last_change(tmp_path: Path) -> None:
+    with vizsla.open(tmp_path) as ws, files.Lock(ws.root / "queue") as lock:
+        client = TestClient(create_app(ws, lock), base_url="http://127.0.0.1")
+        entry = ws.store.add("dataset", "dogs")
+        ws.folder("dataset", entry.id).mkdir()
+        job = ws.store.jobs.add("dataset", entry.id, "dogs", owner="ada", need={})
+        known = f'data-changes="{ws.store.jobs.last_change()}"'
+        kinds = ("datasets", "runs", "evaluations", "models", "predictions")
+        shown = {
+            path: client.get(path).text for path in ("/", "/jobs", f"/datasets/{entry.id}", *map("/{}".format, kinds))
+        }
+        assert [path for path, text in shown.items() if known not in text] == []
+        rows = [path for path, text in shown.items() if f'data-job="{job.id}"' in text]
+        assert rows == ["/", "/jobs", f"/datasets/{entry.id}", "/datasets"]

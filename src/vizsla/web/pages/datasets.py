@@ -20,11 +20,9 @@ from vizsla.store.workspace import Workspace
 from vizsla.web import auth
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing, select
-from vizsla.web.pages import progress
-from vizsla.web.pages.fields import fields
+from vizsla.web.pages import forms, made, progress
 from vizsla.web.pages.render import PageRoute, query, render
 from vizsla.web.schema import Ws
-from vizsla.web.written import noted
 
 router = APIRouter(prefix="/datasets", include_in_schema=False, route_class=PageRoute)
 
@@ -45,12 +43,11 @@ def list_datasets(ws: Ws, kept: Known, request: Request, wanted: Annotated[Listi
     items, following = select(ws, kept, "dataset", wanted)
     found = [orjson.loads(item) for item in items]
     owners = {one["id"]: ws.store.exact(one["id"], "dataset").owner for one in found}
-    making = [one for one in progress.at_work(ws, kept) if one.job.kind == "dataset"] if wanted.after is None else []
     return render(
         request,
         "datasets.html",
         twin="/api/v1/datasets" + query(**request.query_params),
-        work=making,
+        **progress.at_work(ws, kept, "dataset", first=wanted.after is None)._asdict(),
         datasets=found,
         owners=owners,
         next=following,
@@ -64,7 +61,6 @@ def new_dataset(
     ws: Ws, kept: Known, request: Request, like: Annotated[str | None, Query(max_length=100)] = None
 ) -> HTMLResponse:
     """A form for a dataset; with `like`, filled as another one was made."""
-    found = fields(DatasetSpec)
     spec: dict[str, Any] = {}
     if like is not None:
         spec = orjson.loads(kept.require(ws, "dataset", ws.store.exact(like, "dataset").id).body)["spec"]
@@ -73,7 +69,7 @@ def new_dataset(
     return render(
         request,
         "dataset-new.html",
-        fields=found,
+        fields=(found := forms.inputs(DatasetSpec, "spec", values=spec, shows_defaults=True)),
         more=[field for name, field in found.items() if name not in PLAIN],
         like=spec,
         roots=[str(folder) for folder in request.app.state.allowed],
@@ -101,17 +97,17 @@ def show_dataset(
     ws: Ws, kept: Known, request: Request, reference: str, wanted: Annotated[Shown, Query()]
 ) -> HTMLResponse:
     """A dataset; while it is in the making, how far it is; and if that has failed, why."""
-    entry, job, last_change = _find(ws, reference)
+    changes = progress.last_change(ws)
+    entry, job = _find(ws, reference)
     if entry is None or not ws.is_finished("dataset", entry.id):
         if job is None:
             raise NotFound(f"There is no dataset {reference[:100]!r}.", remedy="It may have been deleted.")
-        return _in_the_making(ws, kept, request, job, last_change)
+        return _in_the_making(ws, kept, request, job, changes)
     body = kept.require(ws, "dataset", entry.id).body
     dataset = Dataset.model_validate_json(body)
     runs, more_runs = select(ws, kept, "run", Listing(limit=RUNS), parents=[dataset.id])
     shown = verbs.pictures(ws, dataset.id, split=wanted.split, label=wanted.label, after=wanted.after, limit=SHOTS)
     rejected = verbs.pictures(ws, dataset.id, rejected=True, limit=REJECTED) if dataset.rejected else None
-    notes = noted(request, ws, "dataset", dataset.id)
     classes = [
         Class(name, counts := [dataset.counts.get(one, {}).get(name, 0) for one in SPLITS], sum(counts))
         for name in dataset.labels
@@ -133,23 +129,20 @@ def show_dataset(
         rejected=rejected,
         runs=[orjson.loads(run) for run in runs],
         more_runs=more_runs is not None,
-        notes=orjson.loads(bytes(notes.body))["notes"],
-        notes_tag=notes.headers["etag"],
-        may_change=ws.role == "admin" or (ws.role == "member" and entry.owner == ws.user),
+        **made.written(request, ws, entry),
     )
 
 
-def _find(ws: Workspace, reference: str) -> tuple[Entry | None, Job | None, int]:
-    """The dataset of this id or name, the newest job that was to build it, and the last change before this look."""
-    last_change = ws.store.jobs.last_change()
+def _find(ws: Workspace, reference: str) -> tuple[Entry | None, Job | None]:
+    """The dataset of this id or name, and the newest job that was to build it."""
     try:
         entry = ws.store.exact(reference, "dataset")
     except NotFound:  # of one that could not be built, or was deleted, only its jobs are known
-        return None, ws.store.jobs.newest_of(reference, ["dataset"]), last_change
-    return entry, ws.store.jobs.newest_of(entry.id, ["dataset"]), last_change
+        return None, ws.store.jobs.newest_of(reference, ["dataset"])
+    return entry, ws.store.jobs.newest_of(entry.id, ["dataset"])
 
 
-def _in_the_making(ws: Workspace, kept: Kept, request: Request, job: Job, last_change: int) -> HTMLResponse:
+def _in_the_making(ws: Workspace, kept: Kept, request: Request, job: Job, changes: str) -> HTMLResponse:
     return render(
         request,
         "dataset-making.html",
@@ -157,18 +150,18 @@ def _in_the_making(ws: Workspace, kept: Kept, request: Request, job: Job, last_c
         twin=f"/api/v1/jobs/{job.id}",
         job=job,
         work=[progress.of(ws, kept, job)] if job.live else [],
-        last_change=last_change,
+        changes=changes,
         stages=STAGES,
-        may_stop=job.live and (ws.role == "admin" or job.owner == ws.user),
+        may_stop=job.live and made.may_change(ws, job.owner),
     )
 
 
 def _settings(dataset: Dataset) -> list[tuple[str, str]]:
     """What was asked for, where it was not the default."""
-    spec, about = dataset.spec.model_dump(mode="json"), fields(DatasetSpec)
+    spec, about = dataset.spec.model_dump(mode="json"), forms.inputs(DatasetSpec, "spec")
     kept = ("source", "width", "height", "resize")
     return [
-        (about[name].label, str(value))
+        (about[name].title, text)
         for name, value in spec.items()
-        if value is not None and (name in kept or str(value) not in (about[name].default, f"{about[name].default}.0"))
+        if (text := forms.text_of(value)) and (name in kept or text != about[name].usual)
     ]

@@ -45,7 +45,7 @@ def list_evaluations(
         request,
         "evaluations.html",
         twin="/api/v1/evaluations" + query(**request.query_params),
-        work=[one for one in progress.at_work(ws, kept) if one.job.kind == "evaluation"] if not wanted.after else [],
+        **progress.at_work(ws, kept, "evaluation", first=not wanted.after)._asdict(),
         reports=[orjson.loads(item) for item in items],
         next=following,
         filtered=any((wanted.name, wanted.split, wanted.subject, wanted.dataset)),
@@ -91,7 +91,7 @@ def show_evaluation(
         num_classes=len(classes),
         suggested=report.labels[:SUGGESTED],
         pixels=_is_small(ws, kept, report),
-        **found.shared(),
+        **found.shared(request, ws),
     )
 
 

@@ -57,7 +57,12 @@ class Input(NamedTuple):
 
 
 def inputs(
-    spec: type[BaseModel], prefix: str, names: Iterable[str] | None = None, values: Mapping[str, Any] | None = None
+    spec: type[BaseModel],
+    prefix: str,
+    names: Iterable[str] | None = None,
+    values: Mapping[str, Any] | None = None,
+    *,
+    shows_defaults: bool = False,
 ) -> dict[str, Input]:
     """The fields of a spec by their names, as `form.html` draws them.
 
@@ -65,6 +70,7 @@ def inputs(
         prefix: where in the request the spec is, such as `spec`; "" where it is the request.
         names: which, and in which order; all by default.
         values: what is filled in; the rest keeps its default.
+        shows_defaults: whether defaults are filled in like what is asked for; else a field that is left empty names it.
     """
     schema = spec.model_json_schema()
     required, definitions = schema.get("required", []), schema.get("$defs", {})
@@ -72,7 +78,8 @@ def inputs(
     for name in names if names is not None else schema["properties"]:
         about = _resolved(schema["properties"][name], definitions)
         place = f"{prefix}.{name}" if prefix else name
-        found[name] = _input(name, place, about, values or {}, required=name in required)
+        one = _input(name, place, about, values or {}, required=name in required)
+        found[name] = one._replace(value=one.value or one.usual) if shows_defaults else one
     return found
 
 

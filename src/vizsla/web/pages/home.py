@@ -25,16 +25,16 @@ SHOWN: tuple[Kind, ...] = ("run", "dataset", "model", "evaluation")
 def home(ws: Ws, kept: Known, request: Request) -> HTMLResponse:
     """The first page: of an empty workspace, how to begin."""
     latest = {kind: _latest(ws, kept, kind) for kind in SHOWN}
-    work = at_work(ws, kept)
+    standing = at_work(ws, kept)
     return render(
         request,
         "home.html",
         twin="/api/v1/queue",
-        work=work,
-        waiting=sum(one.job.state == "queued" for one in work),
+        **standing._asdict(),
+        waiting=sum(one.job.state == "queued" for one in standing.work),
         devices=[one.model_dump(mode="json") for one in machine.list_devices(ws)],
         latest=latest,
-        is_new=not work and not any(latest.values()),
+        is_new=not standing.work and not any(latest.values()),
     )
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from vizsla.api import jobs as verbs
 from vizsla.web.kept import Known
-from vizsla.web.pages import progress
+from vizsla.web.pages import made, progress
 from vizsla.web.pages.render import PageRoute, query, render
 from vizsla.web.routes import jobs
 from vizsla.web.schema import Ws
@@ -25,7 +25,7 @@ def list_jobs(ws: Ws, kept: Known, request: Request, wanted: Annotated[jobs.JobL
         request,
         "jobs.html",
         twin="/api/v1/jobs" + query(**request.query_params),
-        work=progress.at_work(ws, kept) if wanted.after is None else [],
+        **progress.at_work(ws, kept, first=wanted.after is None)._asdict(),
         keeper=verbs.keeper_of(ws),
         jobs=page.items,
         next=page.next,
@@ -35,6 +35,7 @@ def list_jobs(ws: Ws, kept: Known, request: Request, wanted: Annotated[jobs.JobL
 @router.get("/{id}", response_class=HTMLResponse)
 def show_job(ws: Ws, kept: Known, request: Request, id: str) -> HTMLResponse:
     """A job: every state that it was in, what it used, what it printed."""
+    changes = progress.last_change(ws)
     shown = verbs.get(ws, id)
     usage = jobs.get_usage(ws, shown.job.id)
     return render(
@@ -43,7 +44,8 @@ def show_job(ws: Ws, kept: Known, request: Request, id: str) -> HTMLResponse:
         twin=f"/api/v1/jobs/{shown.job.id}",
         job=shown.job,
         history=shown.history,
+        changes=changes,
         now=progress.of(ws, kept, shown.job) if shown.job.live else None,
         usage=[one.model_dump(mode="json") for one in usage],
-        may_stop=shown.job.live and (ws.role == "admin" or shown.job.owner == ws.user),
+        may_stop=shown.job.live and made.may_change(ws, shown.job.owner),
     )

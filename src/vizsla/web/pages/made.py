@@ -8,13 +8,14 @@ import orjson
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from vizsla.api import jobs, notes
+from vizsla.api import jobs
 from vizsla.errors import NotFound
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.pages import progress
 from vizsla.web.pages.render import render
+from vizsla.web.written import noted
 
 
 class Made(NamedTuple):
@@ -23,8 +24,6 @@ class Made(NamedTuple):
     entry: Entry
     body: bytes
     """its JSON, as REST answers it"""
-    notes: str
-    may_change: bool
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -32,9 +31,19 @@ class Made(NamedTuple):
         found: dict[str, Any] = orjson.loads(self.body)
         return found
 
-    def shared(self) -> dict[str, Any]:
+    def shared(self, request: Request, ws: Workspace) -> dict[str, Any]:
         """What the templates of every thing name."""
-        return {"entry": self.entry, "notes": self.notes, "may_change": self.may_change}
+        return {"entry": self.entry, **written(request, ws, self.entry)}
+
+
+def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
+    """The notes on a thing with their tag, and whether who asks may change them: for `written.html`."""
+    answer = noted(request, ws, entry.kind, entry.id)
+    return {
+        "notes": orjson.loads(bytes(answer.body))["notes"].strip(),
+        "notes_tag": answer.headers["etag"],
+        "may_change": may_change(ws, entry.owner),
+    }
 
 
 def get(ws: Workspace, kept: Kept, kind: Kind, reference: str) -> Made | Entry:
@@ -52,12 +61,12 @@ def get(ws: Workspace, kept: Kept, kind: Kind, reference: str) -> Made | Entry:
         raise
     if not ws.is_finished(kind, entry.id):
         return entry
-    body = kept.require(ws, kind, entry.id).body
-    return Made(entry, body, notes.read(ws, kind, entry.id).strip(), _may_change(ws, entry.owner))
+    return Made(entry, kept.require(ws, kind, entry.id).body)
 
 
 def unmade(request: Request, ws: Workspace, kept: Kept, entry: Entry) -> HTMLResponse:
     """The page of a thing that is not finished: how the making of it stands, or why there will be none."""
+    changes = progress.last_change(ws)
     try:
         shown = jobs.get(ws, entry.id)
     except NotFound:
@@ -69,8 +78,9 @@ def unmade(request: Request, ws: Workspace, kept: Kept, entry: Entry) -> HTMLRes
         entry=entry,
         job=shown.job if shown else None,
         history=shown.history if shown else [],
+        changes=changes,
         work=[progress.of(ws, kept, shown.job)] if shown and shown.job.live else [],
-        may_change=_may_change(ws, entry.owner),
+        may_change=may_change(ws, entry.owner),
         is_kept=(ws.folder(entry.kind, entry.id)).exists(),
     )
 
@@ -86,5 +96,6 @@ def _never_made(ws: Workspace, kind: Kind, id: str) -> Entry | None:
     return Entry(job.thing, job.kind, job.name, job.created_at, job.owner)
 
 
-def _may_change(ws: Workspace, owner: str) -> bool:
-    return ws.role == "admin" or owner == ws.user
+def may_change(ws: Workspace, owner: str) -> bool:
+    """Whether who asks may change what belongs to `owner`."""
+    return ws.role == "admin" or (ws.role == "member" and owner == ws.user)

@@ -40,7 +40,7 @@ def list_models(ws: Ws, kept: Known, request: Request, wanted: Annotated[models.
         request,
         "models.html",
         twin="/api/v1/models" + query(**request.query_params),
-        work=[one for one in progress.at_work(ws, kept) if one.job.kind == "model"] if not wanted.after else [],
+        **progress.at_work(ws, kept, "model", first=not wanted.after)._asdict(),
         cards=[(card, _most_trusted(card["figures"])) for card in cards],
         next=following,
         filtered=any((wanted.name, wanted.run, wanted.network)),
@@ -67,7 +67,7 @@ def show_model(ws: Ws, kept: Known, request: Request, reference: str, find: str 
         labels=matching[:FIRST_LABELS],
         num_labels=len(matching),
         find=find,
-        **found.shared(),
+        **found.shared(request, ws),
     )
 
 
@@ -118,8 +118,12 @@ def try_run(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLRespon
         return RedirectResponse(f"/models/{verbs.newest_of(ws, id).id}/try", 303)
     except Conflict as missing:
         run = ws.store.exact(id, "run")
-        work = [one for one in progress.at_work(ws, kept) if one.job.kind == "model" and _is_of(ws, one.job.thing, id)]
-        return render(request, "try-run.html", twin=f"/api/v1/runs/{id}", run=run, why=missing.what, work=work)
+        standing = progress.at_work(ws, kept, "model")
+        work = [one for one in standing.work if _is_of(ws, one.job.thing, id)]
+        twin = f"/api/v1/runs/{id}"
+        return render(
+            request, "try-run.html", twin=twin, run=run, why=missing.what, changes=standing.changes, work=work
+        )
 
 
 def _is_of(ws: Workspace, model: str, run: str) -> bool:

@@ -32,7 +32,7 @@ def list_predictions(
         request,
         "predictions.html",
         twin="/api/v1/predictions" + query(**request.query_params),
-        work=[one for one in progress.at_work(ws, kept) if one.job.kind == "prediction"] if not wanted.after else [],
+        **progress.at_work(ws, kept, "prediction", first=not wanted.after)._asdict(),
         predictions=[orjson.loads(item) for item in items],
         next=following,
         filtered=any((wanted.name, wanted.model)),
@@ -81,5 +81,5 @@ def show_prediction(
         next=part.next,
         label=label,
         rejected=rejected,
-        **found.shared(),
+        **found.shared(request, ws),
     )

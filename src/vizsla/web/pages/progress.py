@@ -13,7 +13,7 @@ from vizsla import events, work
 from vizsla.api import history, jobs
 from vizsla.errors import VizslaError
 from vizsla.events import Event
-from vizsla.store.rows import Job
+from vizsla.store.rows import Job, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 
@@ -42,9 +42,29 @@ class Work(NamedTuple):
     """where in its events to go on from"""
 
 
-def at_work(ws: Workspace, kept: Kept) -> list[Work]:
-    """The jobs at work, and those that wait, as they will start."""
-    return [_work(ws, kept, job) for job in itertools.islice(jobs.standing(ws, limit=0), MAX_SHOWN)]
+class AtWork(NamedTuple):
+    """Jobs that are not done, as `work.html` lists them."""
+
+    changes: str
+    """see `last_change`"""
+    work: list[Work]
+
+
+def last_change(ws: Workspace) -> str:
+    """The last change of any job, to be asked for before the jobs: what comes later is told by the socket."""
+    return str(ws.store.jobs.last_change())
+
+
+def at_work(ws: Workspace, kept: Kept, kind: Kind | None = None, *, first: bool = True) -> AtWork:
+    """The jobs at work, and those that wait, as they will start.
+
+    Args:
+        kind: of what they make; all by default.
+        first: whether it is the first page of a list; later ones show none.
+    """
+    changes = last_change(ws)
+    standing = (job for job in jobs.standing(ws, limit=0) if kind in (None, job.kind)) if first else iter(())
+    return AtWork(changes, [_work(ws, kept, job) for job in itertools.islice(standing, MAX_SHOWN)])
 
 
 def of(ws: Workspace, kept: Kept, job: Job) -> Work:

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from vizsla import files, work
-from vizsla.api import notes
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.jobs.spec import JobSpec
 from vizsla.machine import gpus
@@ -23,7 +22,7 @@ from vizsla.training.run import Run
 from vizsla.training.spec import DIGITS, DIGITS_BATCH, GROUPS, RECIPES, TrainingSpec
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing
-from vizsla.web.pages import forms, progress
+from vizsla.web.pages import forms, made, progress
 from vizsla.web.pages.marks import marks_of
 from vizsla.web.pages.render import PageRoute, query, render
 from vizsla.web.routes import datasets, evaluations, models, runs
@@ -54,15 +53,13 @@ class Setting(NamedTuple):
 @router.get("", response_class=HTMLResponse)
 def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunListing, Query()]) -> HTMLResponse:
     """What trains and waits, then every run that has begun."""
-    changes = str(ws.store.jobs.last_change())
     page = orjson.loads(runs.list_runs(ws, kept, wanted).body)
     owners = {one["run"]["id"]: _owner(ws, one["run"]["id"]) for one in page["items"]}
     return render(
         request,
         "runs.html",
         twin="/api/v1/runs" + query(**request.query_params),
-        changes=changes,
-        work=[one for one in progress.at_work(ws, kept) if one.job.kind == "run"] if wanted.after is None else [],
+        **progress.at_work(ws, kept, "run", first=wanted.after is None)._asdict(),
         runs=page["items"],
         owners=owners,
         next=page["next"],
@@ -135,11 +132,10 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
         if (refused := ws.store.jobs.newest_of(reference, ["run"])) is None:
             raise
         return RedirectResponse(f"/jobs/{refused.id}", HTTPStatus.SEE_OTHER)
-    changes = str(ws.store.jobs.last_change())  # before the job: what changes it later is told by the socket
+    changes = progress.last_change(ws)
     job = ws.store.jobs.newest_of(entry.id, ["run"])
-    may_change = ws.role == "admin" or (ws.role == "member" and entry.owner == ws.user)
     if not ws.is_finished("run", entry.id):
-        return _waiting(ws, request, entry, job, changes=changes, may_change=may_change)
+        return _waiting(ws, request, entry, job, changes=changes)
     body = kept.require(ws, "run", entry.id).body
     shown = orjson.loads(body)
     run = Run.model_validate(shown["run"])
@@ -157,7 +153,7 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
         job=job,
         live=live,
         work=[progress.of(ws, kept, job)] if job and live else [],
-        may_change=may_change,
+        **made.written(request, ws, entry),
         may_make=ws.role != "viewer",
         settings=settings(run),
         marks=marks,
@@ -166,7 +162,6 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
             ws, kept, evaluations.EvaluationListing(subject=entry.id, limit=MAX_MADE)
         )),
         models=_items(models.list_models(ws, kept, models.ModelListing(run=entry.id, limit=MAX_MADE))),
-        notes=notes.read(ws, "run", entry.id).rstrip(),
         about={
             "id": entry.id,
             "name": entry.name,
@@ -194,9 +189,7 @@ def settings(run: Run) -> dict[str, list[Setting]]:
     return {title: [setting(name) for name in names] for title, names in GROUPS.items()}
 
 
-def _waiting(
-    ws: Workspace, request: Request, entry: Entry, job: Job | None, *, changes: str, may_change: bool
-) -> HTMLResponse:
+def _waiting(ws: Workspace, request: Request, entry: Entry, job: Job | None, *, changes: str) -> HTMLResponse:
     """The page of a run that has not begun."""
     try:
         asked, dataset = _asked(ws, entry)
@@ -210,7 +203,7 @@ def _waiting(
         entry=entry,
         job=job,
         changes=changes,
-        may_change=may_change,
+        may_change=made.may_change(ws, entry.owner),
         dataset=ws.store.exact(dataset, "dataset") if dataset else None,
         net=asked.net,
         given=[(forms.title_of(name), forms.text_of(value)) for name, value in given.items() if name != "net"],

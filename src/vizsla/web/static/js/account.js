@@ -30,6 +30,5 @@ if (dialog) {
       dialog.showModal();
     });
   }
-  form.querySelector("[data-close]").addEventListener("click", () => dialog.close());
   bind(form, "PATCH", () => `/api/v1/accounts/${encodeURIComponent(name)}`, () => location.reload());
 }

@@ -1,4 +1,5 @@
 // Buttons with data-action: ask whether it is meant, ask the server, then go on or say why not.
+// Buttons with data-opens: a dialog, by its id; those in it with data-closes close it.
 import { ask } from "./api.js";
 
 export function confirmed(question, yes) {
@@ -48,7 +49,11 @@ export function pageOf(job) {
 
 export function bindActions(root) {
   root.addEventListener("click", (event) => {
-    const button = event.target.closest("button[data-action]");
-    if (button) act(button);
+    const button = event.target.closest("button");
+    if (!button) return;
+    const { action, opens, closes } = button.dataset;
+    if (action) act(button);
+    if (opens) document.getElementById(opens).showModal();
+    if (closes !== undefined) button.closest("dialog").close();
   });
 }

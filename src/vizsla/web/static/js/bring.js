@@ -1,24 +1,23 @@
-// A model from an archive of this computer: uploaded in pieces, then checked by the server.
+// A model from an archive of this computer: uploaded, then checked by the server.
 import { ask, Problem } from "./api.js";
 import { clear, mark } from "./forms.js";
+import { Upload } from "./upload.js";
 
-const PIECE_BYTES = 8 * 2 ** 20;
 const form = document.getElementById("bring");
 const progress = form?.querySelector("[data-progress]");
+const tell = ({ sent, total, waits }) => {
+  progress.textContent = waits ? "The server does not answer; trying again …" : `${Math.floor((100 * sent) / total)} % sent`;
+};
 
 async function send(file) {
-  const upload = await ask("POST", "/api/v1/uploads", { name: file.name, kind: "archive", size: file.size });
+  const upload = new Upload([{ path: file.name, file }], tell, true);
   try {
-    for (let offset = 0; offset < file.size; offset += PIECE_BYTES) {
-      progress.textContent = `${Math.floor((100 * offset) / file.size)} % sent`;
-      const piece = file.slice(offset, offset + PIECE_BYTES);
-      await ask("PATCH", `/api/v1/uploads/${upload.id}`, piece, { "Upload-Offset": String(offset), "Content-Type": "application/octet-stream" });
-    }
+    const id = await upload.start();
     progress.textContent = "Checking it";
     const name = form.elements.name.value;
-    return await ask("POST", "/api/v1/models/import", { archive: `upload:${upload.id}`, ...(name && { name }) });
+    return await ask("POST", "/api/v1/models/import", { archive: `upload:${id}`, ...(name && { name }) });
   } catch (problem) {
-    await ask("DELETE", `/api/v1/uploads/${upload.id}`).catch(() => {});
+    await upload.drop();
     throw problem;
   }
 }

@@ -1,9 +1,9 @@
 // The page of a run: curves that grow as it trains, how far it is, its checkpoints and notes as they change.
-import { ask, get } from "./api.js";
+import { get } from "./api.js";
 import { say } from "./actions.js";
 import { Chart } from "./charts.js";
 import { Curves } from "./curves.js";
-import { bind, values } from "./forms.js";
+import { bind } from "./forms.js";
 import { refresh } from "./fresh.js";
 import { connect } from "./live.js";
 import { asked, linesOf, marksOf, PLOTS } from "./plots.js";
@@ -115,23 +115,8 @@ tools.addEventListener("input", (event) => event.target !== input && draw());
 tools.addEventListener("submit", (event) => { event.preventDefault(); overlay(); });
 setInterval(follow, 5000);
 
-// Dialogs and notes
-addEventListener("click", (event) => {
-  const { opens, closes } = event.target.dataset ?? {};
-  if (opens) document.getElementById(opens).showModal();
-  if (closes !== undefined) event.target.closest("dialog").close();
-});
-for (const form of document.querySelectorAll("form[data-send]")) bind(form, form.dataset.send, form.dataset.address, () => location.reload());
-const notes = document.getElementById("notes");
-notes.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  try {
-    await ask("PATCH", notes.dataset.address, { notes: values(notes).notes ?? "" });
-    say(notes.querySelector("button"), "Kept.");
-  } catch (problem) {
-    say(notes.querySelector("button"), problem.text, true);
-  }
-});
+const extending = document.getElementById("extending");
+if (extending) bind(extending, "POST", `/api/v1/runs/${run.id}/extend`, () => location.reload());
 
 followUsage(run.live);
 watch().catch((problem) => say(document.querySelector(".plot"), problem.text ?? String(problem), true));

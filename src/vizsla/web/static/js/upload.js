@@ -46,17 +46,23 @@ export class Upload {
   #stopped = false;
   #id = "";
 
-  constructor(files, tell) {
+  constructor(files, tell, isArchive = files.length === 1 && ARCHIVE.test(files[0].path)) {
     this.#files = files;
     this.#tell = tell;
+    this.isArchive = isArchive;
     this.total = files.reduce((sum, { file }) => sum + file.size, 0);
   }
 
-  get isArchive() { return this.#files.length === 1 && ARCHIVE.test(this.#files[0].path); }
   get address() { return `/api/v1/uploads/${this.#id}`; }
   get name() { return this.isArchive ? this.#files[0].path : this.#files[0].path.split("/")[0]; }
 
   stop() { this.#stopped = true; }
+
+  // What came of it is not wanted any more.
+  async drop() {
+    this.stop();
+    if (this.#id) await ask("DELETE", this.address).catch(() => {});
+  }
 
   async start() {
     const there = await this.#begin();

@@ -1,37 +1,30 @@
-// Names and notes. Two who write at once: the second is told, as what it saw has been changed.
-import { Problem, ask } from "./api.js";
+// What people change of a thing: its name, its notes. Nobody undoes what another has changed meanwhile.
 import { say } from "./actions.js";
-import { mark } from "./forms.js";
+import { ask, Problem } from "./api.js";
+import { clear, mark } from "./forms.js";
 
-const dialog = document.getElementById("rename");
-document.querySelector("[data-rename]")?.addEventListener("click", () => dialog.showModal());
-dialog?.querySelector("[data-close]").addEventListener("click", () => dialog.close());
-
-for (const form of document.querySelectorAll("[data-written]")) {
-  const notes = form.elements.notes;
-  const seen = notes ? tagOf(`${form.dataset.written}/notes`) : null;
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const body = notes ? { notes: notes.value } : { name: form.elements.name.value };
-    const tag = await seen;
-    try {
-      await ask("PATCH", form.dataset.written, body, tag ? { "If-Match": tag } : {});
-      // The address may have the old name in it.
-      if (!notes) return location.assign(form.dataset.written.replace("/api/v1", ""));
-      location.hash = "notes";
-      location.reload();
-    } catch (problem) {
-      if (!(problem instanceof Problem)) throw problem;
-      if (notes) say(notes, problem.text, true);
-      else mark(form, problem);
-    }
-  });
+async function send(form) {
+  const { written, then, tag } = form.dataset, body = {};
+  for (const field of form.elements) if (field.name) body[field.name] = field.value;
+  const button = form.querySelector("button:not([type=button])");
+  button.disabled = true;
+  clear(form);
+  try {
+    await ask("PATCH", written, body, tag ? { "If-Match": tag } : {});
+    if (then) return location.assign(then); // the address that the page has may be the old name
+    const fresh = await fetch(`${written}/notes`);
+    if (fresh.ok) form.dataset.tag = fresh.headers.get("etag");
+    say(button, "Saved.");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    if (problem.status === 412) problem.remedy = "Load this page again to see it; copy your text first.";
+    if (form.elements.name && !problem.errors.length) problem.where = "name";
+    mark(form, problem);
+  } finally {
+    button.disabled = false;
+  }
 }
 
-async function tagOf(address) {
-  try {
-    return (await fetch(address)).headers.get("etag");
-  } catch {
-    return null;
-  }
+for (const form of document.querySelectorAll("form[data-written]")) {
+  form.addEventListener("submit", (event) => { event.preventDefault(); send(form); });
 }
