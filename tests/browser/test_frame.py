@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -12,6 +12,9 @@ from tests.support import Server
 
 import vizsla
 from vizsla.api import accounts
+from vizsla.ids import new_id
+from vizsla.jobs.schedule import Need
+from vizsla.store.rows import Kind
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +51,21 @@ def test_pages_run_nothing_but_their_own(server: Server) -> None:
         assert "style=" not in answer.text
         assert "onclick" not in answer.text
     assert httpx.get(server.url.removesuffix("/api/v1") + "/static/x/..%2fapp.py").status_code == 404
+
+
+def test_all_kinds_of_work_are_listed(full: Path, server: Server) -> None:
+    base = server.url.removesuffix("/api/v1")
+    with vizsla.open(full) as ws:
+        jobs = [
+            ws.store.jobs.add(kind, new_id(), f"made {kind}", owner=ws.user, need=Need(("none",), 1, 1.0).as_dict())
+            for kind in get_args(Kind)
+        ]
+    for path in ("/", "/jobs"):
+        text = httpx.get(base + path).raise_for_status().text
+        assert all(f"made {kind}" in text for kind in get_args(Kind)), path
+    for job in jobs:
+        assert httpx.get(f"{base}/jobs/{job.id}").status_code == 200, job.kind
+        server.client.post(f"/jobs/{job.id}/stop")
 
 
 def test_the_colours_that_were_chosen_stay(server: Server, new_page: Callable[..., Any]) -> None:
