@@ -26,9 +26,9 @@ ARGS = [
 TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """The browser."""
+    """The browser. While it is there a loop of asyncio runs in this thread, and no other test can run one."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     path = shutil.which("chromium")
     if path is None:

@@ -144,7 +144,8 @@ def rows(
 
 def write_csv(ws: Workspace, reference: str, file: IO[str]) -> None:
     """Write all rows of a prediction as CSV."""
-    file.writelines(csv_parts(ws, reference))
+    parts = csv_parts(ws, reference)  # refused before anything is written
+    file.writelines(parts)
 
 
 def csv_parts(ws: Workspace, reference: str) -> Iterator[str]:
