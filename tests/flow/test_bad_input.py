@@ -304,3 +304,8 @@ def test_a_full_disk_while_training_keeps_the_last_checkpoint(small_disk: Path, 
     resume.send_signal(signal.SIGINT)
     resume.communicate(timeout=120)
     assert resume.returncode == 130
+
+
+def test_a_folder_is_no_picture(cli: Cli, tmp_path: Path) -> None:
+    refused = cli("predict", "dogs 1", tmp_path, status=1).err
+    assert f"vizsla prediction create 'dogs 1' {tmp_path}" in " ".join(refused.split())

@@ -94,7 +94,9 @@ def create(
     with person.open(common) as ws:
         made = accounts.create(ws, name, person.read_new(), role=role)
         accounts.note(ws, "account create", f"{made.name} as {made.role}")
-    _tell(made, f"Made the account {safe(made.name)}, a{'n' if made.role == 'admin' else ''} {made.role}.", common)
+        first = len(accounts.list_all(ws)) == 1
+    text = f"Made the account {safe(made.name)}, a{'n' if made.role == 'admin' else ''} {made.role}."
+    _tell(made, text + " From now on everybody has to sign in to a server here." if first else text, common)
     if not common.json and server_of(common) is None:
         next_step(["vizsla", "serve"], "Serve the workspace to those who have an account:")
 

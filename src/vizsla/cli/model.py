@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ from vizsla.cli.options import SHOWN, Common, Limit, count
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.output import out as console
 from vizsla.cli.queued import Queued, attend
+from vizsla.errors import InvalidInput
 from vizsla.models.card import Card
 from vizsla.models.predictor import Prediction
 from vizsla.words import num_bytes, percent
@@ -168,6 +170,12 @@ def predict(
         model: Id or name of a model, or the beginning of one, or the path of a model folder.
         pictures: Picture files.
     """
+    if folder := next((path for path in pictures if path.is_dir()), None):
+        raise InvalidInput(
+            "This is a folder.",
+            where=str(folder),
+            remedy=f"Classify all that is in it with `vizsla prediction create {shlex.join([model, str(folder)])}`.",
+        )
     with common.open_here(why="It classifies with a model of this machine.") as ws:
         found = list(models.predict(ws, model, pictures, top=top))
     if common.json:

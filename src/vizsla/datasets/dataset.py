@@ -155,7 +155,8 @@ def _require_split(dataset: Dataset, split: str) -> None:
         raise InvalidInput(
             f"The {split} split is empty.",
             where=dataset.name,
-            remedy=f"{known} Build it again with --{split}-percent 20, or with --{split}-folder.",
+            remedy=f"{known} Choose one of these with --split, or build it again with --{split}-percent 20, or with "
+            f"--{split}-folder.",
         )
     raise InvalidInput(
         f"There is no split {split!r}.", where=dataset.name, remedy=f"{known} {did_you_mean(split, SPLITS)}".strip()

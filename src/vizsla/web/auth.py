@@ -70,7 +70,7 @@ def identify(connection: HTTPConnection, ws: Workspace) -> Who:
         raise NotSignedIn(
             "This server wants to know who asks."
             if header is None and not secret
-            else "This proves nothing (any more).",
+            else "This token or session is not known here: it is mistyped, was revoked, or has ended.",
             remedy="Sign in, or send a token that is in date: Authorization: Bearer TOKEN",
         )
     return Who(found.account.name, found.account.role, found.credential)
