@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +49,23 @@ def unprivileged() -> Iterator[Path]:
             yield folder
         finally:
             os.seteuid(account)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a real file system of so many MB; it is gone after the test, whatever still runs there."""
+    disk = tmp_path / "disk"
+
+    def mount(megabytes: int) -> Path:
+        disk.mkdir()
+        asked = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or not shutil.which("mount") or subprocess.run(asked, check=False).returncode:
+            pytest.skip("needs the right to mount a small file system")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.fixture

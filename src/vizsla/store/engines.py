@@ -53,16 +53,18 @@ def sqlite(path: Path) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def on_error(context: Any) -> None:
-        if "disk is full" in str(context.original_exception):
+        error = context.original_exception
+        # The index of its log is a file of its own, which also a reader has to make.
+        if "disk is full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
             raise DiskFull(
                 "The disk is full.", where=str(path.parent), remedy="Free some space, and start again."
-            ) from context.original_exception
-        if "database is locked" in str(context.original_exception):
+            ) from (error)
+        if "database is locked" in str(error):
             raise DatabaseUnavailable(
                 "The database is busy: another process has been writing to it for long.",
                 where=str(path),
                 remedy="Try again; if it stays so, see which process has the file open.",
-            ) from context.original_exception
+            ) from error
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
