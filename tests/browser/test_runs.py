@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.browser.conftest import TINY
-from tests.support import Server
+from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import runs
+from vizsla import files
+from vizsla.api import datasets, runs
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +131,40 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     assert differ.get_by_role("row", name="Epochs").inner_text().split()[1:] == ["90000", "1"]
     assert "the same pictures for all" in page.get_by_role("table", name="Accuracy of each run").inner_text()
     assert page.evaluate("49 === 7 * 7 && !document.querySelector('main img')")
+
+
+def test_curves_go_on_after_server_and_worker_were_killed(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    root = tmp_path / "workspace"
+    spec = vizsla.DatasetSpec(source=draw_shapes(tmp_path / "pictures"), width=32, height=32, val_percent=20)
+    with vizsla.open(root) as ws:
+        datasets.create(ws, "shapes", spec)
+    server = Server(root)
+    long = {"net": "lenet", "tune": "scratch", "epochs": 90_000, "batch_size": 32, "checkpoint_every_s": 0.5}
+    job = server.client.post("/runs", json={"dataset": "shapes", "name": "outlives", "spec": long}).json()
+    folder = root / "runs" / job["thing"]
+    page = new_page(server, expects=("WebSocket connection", FAILED))
+    page.goto("/runs/outlives")
+    state(page, "running")
+    last_of(page, "loss")
+    page.evaluate("window.same = true")
+    while len(list(folder.glob("checkpoints/0*"))) < 2:
+        page.wait_for_timeout(100)
+    port = urlsplit(server.url).port
+    server.process.kill()
+    server.process.wait()
+    page.get_by_text("reconnecting").wait_for()
+    os.kill(files.lock_holder(folder) or 0, signal.SIGKILL)
+    server = Server(root, port=port or 0)
+    page.locator("#happened", has_text="Went on from step").wait_for(timeout=LONG_MS)
+    was = last_of(page, "loss")
+    page.wait_for_function(
+        "was => document.querySelector('[data-plot=loss] table.plain td').textContent !== was", arg=was
+    )
+    assert page.evaluate("window.same"), "the page was loaded anew"
+    page.get_by_role("button", name="Stop").click()
+    page.locator("#ask-yes").click()
+    state(page, "stopped")
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("width", [1280, 390])

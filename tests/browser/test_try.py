@@ -67,6 +67,17 @@ def test_a_picture_is_named_as_the_command_names_it(
         data,
     )
     assert named(page, 1) == {"disc.png": wanted["disc.png"]}
+    page.get_by_role("button", name="Clear").click()
+    page.evaluate(
+        """data => {
+          const held = new DataTransfer();
+          held.items.add(new File([new Uint8Array(data)], "ring.png", {type: "image/png"}));
+          document.body.dispatchEvent(
+            new ClipboardEvent("paste", {clipboardData: held, bubbles: true, cancelable: true}));
+        }""",
+        list(chosen[1].read_bytes()),
+    )
+    assert named(page, 1) == {"ring.png": wanted["ring.png"]}
     figures = server.client.get("/models/shaper").json()["figures"]
     best = next(one for one in figures if one["role"] == "held out")["accuracy"]
     assert f"{100 * best['value']:.1f} %" in page.locator(".lede").inner_text()

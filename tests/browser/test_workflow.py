@@ -27,9 +27,14 @@ def server(tmp_path: Path) -> Iterator[Server]:
     assert started.stop() == 0
 
 
-def build(page: Any, archive: Path, size: str, **shares: str) -> None:
+def unseen(name: str) -> None:
+    """Is told that a page looks as people see it; `scripts/console_pictures.py` draws it then."""
+
+
+def build(page: Any, archive: Path, size: str, seen: Callable[[str], None] = unseen, **shares: str) -> None:
     """From the first page to the page of a dataset."""
     page.goto("/")
+    seen("home")
     page.get_by_role("link", name="Begin with a folder of pictures").click()
     with page.expect_file_chooser() as choosing:
         page.get_by_role("button", name="Choose a zip or tar").click()
@@ -38,33 +43,38 @@ def build(page: Any, archive: Path, size: str, **shares: str) -> None:
     page.get_by_role("button", name=size, exact=True).click()
     for title, share in shares.items():
         page.get_by_label(f"{title} %").fill(share)
+    seen("new-dataset")
     page.get_by_role("button", name="Build the dataset").click()
     page.locator("#gallery").wait_for(timeout=LONG_MS)
+    seen("dataset")
 
 
-def train(page: Any, network: str, **settings: str) -> None:
+def train(page: Any, network: str, seen: Callable[[str], None] = unseen, **settings: str) -> None:
     """From there to the page of a run that is done."""
     page.get_by_role("link", name="New run").click()
     page.get_by_role("radio", name=re.compile(f"^{network}")).check()
     for name, value in settings.items():
         field = page.locator(f"#f-spec-{name}")
         field.select_option(value) if name == "tune" else field.fill(value)
+    seen("new-run")
     page.get_by_role("button", name="Begin the training").click()
     page.wait_for_url(re.compile("/runs/(?!new)"), timeout=LONG_MS)
     page.locator("h1 .state", has_text=re.compile("^done$")).wait_for(timeout=LONG_MS)
+    seen("run")
 
 
-def evaluate(page: Any) -> float:
+def evaluate(page: Any, seen: Callable[[str], None] = unseen) -> float:
     """From there to the page of its evaluation and back; returns the accuracy on the test split."""
     run = page.url
     page.get_by_role("button", name="Evaluate").first.click()
     page.get_by_role("table", name="Confusion matrix").wait_for(timeout=LONG_MS)
+    seen("evaluation")
     told = page.locator(".figure", has_text="Accuracy").first.locator("b").inner_text()
     page.goto(run)
     return float(told.rstrip("% "))
 
 
-def look(page: Any, picture: Path, workspace: Path) -> str:
+def look(page: Any, picture: Path, workspace: Path, seen: Callable[[str], None] = unseen) -> str:
     """From there to what a model of the run says of a picture, which the command says too."""
     page.get_by_role("link", name="Try it").click()
     page.get_by_role("button", name=re.compile("^Export")).click()
@@ -72,26 +82,32 @@ def look(page: Any, picture: Path, workspace: Path) -> str:
     page.get_by_role("link", name=re.compile("^Try")).first.click(timeout=LONG_MS)
     page.set_input_files("#pictures", picture)
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)
+    seen("try")
     said = page.locator(".answer .bars li").first.locator("bdi").inner_text()
     (seen,) = Cli(workspace)("predict", page.url.split("/")[-2], picture, "--json").json
     assert said == seen["scores"][0]["label"]
     return str(said)
 
 
-def test_digits(server: Server, tmp_path: Path, new_page: Callable[..., Any]) -> None:
-    write_digits(tmp_path / "all", lambda stage, done, total: None)
+def some_digits(folder: Path, num: int = PICTURES_A_CLASS) -> tuple[Path, Path]:
+    """An archive of `num` handwritten digits a class, and the picture of a 7 that is not in it."""
+    write_digits(folder / "all", lambda stage, done, total: None)
     for label in range(10):
-        few = sorted((tmp_path / "all" / str(label)).iterdir())
-        (tmp_path / "digits" / str(label)).mkdir(parents=True)
-        for path in few[:PICTURES_A_CLASS]:
-            shutil.copy(path, tmp_path / "digits" / str(label))
-    archive = Path(shutil.make_archive(str(tmp_path / "digits"), "zip", tmp_path / "digits"))
+        few = sorted((folder / "all" / str(label)).iterdir())
+        (folder / "digits" / str(label)).mkdir(parents=True)
+        for path in few[:num]:
+            shutil.copy(path, folder / "digits" / str(label))
+    archive = Path(shutil.make_archive(str(folder / "digits"), "zip", folder / "digits"))
+    return archive, sorted((folder / "all" / "7").iterdir())[-1]
+
+
+def test_digits(server: Server, tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    archive, other = some_digits(tmp_path)
     page = new_page(server)
     build(page, archive, "28", Validation="20", Test="20")
     train(page, "lenet", epochs="15", learning_rate="0.005")
     assert evaluate(page) > 75
-    last = sorted((tmp_path / "all" / "7").iterdir())[-1]
-    assert look(page, last, tmp_path / "workspace") == "7"
+    assert look(page, other, tmp_path / "workspace") == "7"
 
 
 def test_dog_breeds(

@@ -20,7 +20,7 @@ from tests.support import Cli, command, draw_shapes, environment
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import datasets, evaluations, jobs, models, runs
+from vizsla.api import datasets, evaluations, jobs, machine, models, runs
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable, WorkerDied
 from vizsla.jobs import queue
 from vizsla.jobs.schedule import Need
@@ -315,6 +315,28 @@ def test_a_killed_command_leaves_its_training_and_another_takes_over(ws: Workspa
     assert (ended.state, ended.attempt) == ("done", 2)
     causes = [change.cause for change in ws.store.jobs.history(job.id) if change.state == "queued" and change.attempt]
     assert ["nobody knows how" in cause for cause in causes] == [True]
+
+
+def test_a_training_that_outlives_its_database_keeps_its_device(ws: Workspace, pictures: Path, tmp_path: Path) -> None:
+    with vizsla.open(tmp_path / "w") as lost:
+        datasets.create(lost, "shapes", _dataset(pictures))
+        before = runs.submit(lost, "shapes", LONG.model_copy(update={"epochs": 4000}), name="outlives")
+        _until(_reached(lost, before, 1))
+    for path in (tmp_path / "w").glob("vizsla.db*"):
+        path.unlink()
+    with vizsla.open(tmp_path / "w") as found:
+        (job,) = found.store.jobs.live()
+        assert (job.name, job.state, job.held) == ("outlives", "running", ("cpu",))
+        (processor, *_) = machine.held(found)
+        assert [holder.name for holder in processor.runs] == ["outlives"]
+        waits = runs.submit(found, "shapes", TINY, name="waits")
+        queue.turn(found)
+        assert found.store.jobs.get(waits.id).cause == "waits for cpu, held by run outlives"
+        os.kill(_worker(found, job) or 0, signal.SIGKILL)  # it goes on from its checkpoint
+        _until(lambda: queue.turn(found) is None and found.store.jobs.get(job.id).attempt == 2)
+        runs.stop(found, "outlives")
+        runs.finish(found, waits)
+        assert runs.get(found, "outlives").progress.state == "stopped"
 
 
 def test_ctrl_c_at_a_terminal_asks_and_leaves_the_training_running(ws: Workspace) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from vizsla import files, records, work
+from vizsla import files
 from vizsla.api.served import served
-from vizsla.errors import VizslaError
 from vizsla.jobs import launch
 from vizsla.jobs.schedule import HOST
 from vizsla.machine import checks, gpus, system
 from vizsla.machine.checks import Check, Facts
 from vizsla.machine.devices import Held, Holder, devices
-from vizsla.store.workspace import FINAL_FILE, Workspace
-from vizsla.training.run import Request, open_run
+from vizsla.store.workspace import Workspace
 
 RATES_WORKER = "vizsla.machine.rates"
 NETWORKS_WORKER = "vizsla.networks.worker"
@@ -74,18 +71,8 @@ def diagnose(folder: Path, on_stage: Callable[[str], None] = lambda stage: None)
 def held(ws: Workspace) -> list[Held]:
     """Every device, and who is at work on it."""
     at_work: dict[str, list[Holder]] = {}
-    for entry in ws.store.all("run"):
-        folder = ws.folder("run", entry.id)
-        worker = files.lock_holder(folder)
-        if worker is None or not (folder / FINAL_FILE["run"]).exists():
-            continue  # one that gets ready holds no device yet
-        names: set[str] = set()
-        with contextlib.suppress(VizslaError):  # damaged, or deleted at this moment
-            names = _devices(folder)
-        for name in names:
-            at_work.setdefault(name, []).append(Holder(entry.id, entry.name, worker))
     for job in ws.store.jobs.live():
-        worker = files.lock_holder(ws.folder(job.kind, job.thing)) if job.kind != "run" else None
+        worker = files.lock_holder(ws.folder(job.kind, job.thing))
         for name in job.held:
             if worker is not None and name != HOST:
                 at_work.setdefault(name, []).append(Holder(job.thing, job.name, worker))
@@ -95,14 +82,6 @@ def held(ws: Workspace) -> list[Held]:
         others = [pid for pid in device.processes if _group(pid) not in ours]
         found.append(Held(device, at_work.get(device.name, []), others))
     return found
-
-
-def _devices(folder: Path) -> set[str]:
-    """The devices that a run at work is on: those that it began on, unless it goes on on others."""
-    request = records.read(folder / work.REQUEST, Request, remedy="Start a new run.")
-    if request.device == "cpu":
-        return {"cpu"}
-    return set(request.named_devices or open_run(folder).devices)
 
 
 def _group(pid: int) -> int | None:

@@ -376,11 +376,7 @@ def stop(ws: Workspace, reference: str) -> Entry:
     if job is not None:
         queue.stop(ws, job)
         return entry
-    status = get(ws, entry.id)
-    if status.progress.worker is None:
-        raise Conflict(f"The run {entry.name!r} is not running: it is {status.progress.state}.")
-    launch.stop(status.progress.worker)  # its job is not known, as after the loss of the database
-    return entry
+    raise Conflict(f"The run {entry.name!r} is not running: it is {get(ws, entry.id).progress.state}.")
 
 
 @served

@@ -6,13 +6,13 @@ import getpass
 import sys
 
 from vizsla.cli import tokens
-from vizsla.cli.options import Common
+from vizsla.cli.options import Output
 from vizsla.cli.output import out, print_json, safe
 from vizsla.client.server import Server, base_of
 from vizsla.errors import InvalidInput
 
 
-def login(url: str, /, *, common: Common = Common()) -> None:
+def login(url: str, /, *, output: Output = Output()) -> None:
     """Keep a token for a server, in a file that only you can read. It is asked for, or read from standard input.
 
     Args:
@@ -25,13 +25,13 @@ def login(url: str, /, *, common: Common = Common()) -> None:
     with Server(base, token) as server:
         server.get("queue", limit=0)  # whether it opens anything
     tokens.keep(base, token)
-    if common.json:
+    if output.json:
         print_json({"server": base})
     else:
         out.print(f"The token for {safe(base)} is kept in {safe(tokens.path())}.", soft_wrap=True)
 
 
-def logout(url: str, /, *, common: Common = Common()) -> None:
+def logout(url: str, /, *, output: Output = Output()) -> None:
     """Forget the token for a server.
 
     Args:
@@ -40,7 +40,7 @@ def logout(url: str, /, *, common: Common = Common()) -> None:
     base = base_of(url)
     if not tokens.forget(base):
         raise InvalidInput("No token is kept for this server.", where=base)
-    if common.json:
+    if output.json:
         print_json({"server": base})
     else:
         out.print(f"The token for {safe(base)} is forgotten. Who else has it can use it until it is revoked.")

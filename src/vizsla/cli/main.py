@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import sys
 import warnings
@@ -11,7 +12,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 from vizsla.errors import VizslaError
 
@@ -103,6 +104,8 @@ def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _one_line(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"Nothing is expected after the other arguments: {shlex.join(error.unused_tokens or ())}."
     return " ".join(str(error).split())
 
 

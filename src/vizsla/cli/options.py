@@ -25,8 +25,18 @@ Spec = TypeVar("Spec", bound=BaseModel)
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Output:
     """What every command takes."""
+
+    json: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Print one JSON document instead of text.")
+    ] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common(Output):
+    """What a command takes that works on a workspace."""
 
     workspace: Annotated[
         Path | None,
@@ -51,9 +61,6 @@ class Common:
             "Its token is what `vizsla login` keeps, or VIZSLA_TOKEN.",
         ),
     ] = None
-    json: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Print one JSON document instead of text.")
-    ] = False
 
     def open(self) -> Workspace | Server:
         """The workspace that a command works on, a folder's or a server's, to be closed by a `with` statement."""

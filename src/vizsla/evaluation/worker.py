@@ -72,9 +72,10 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 def _open_run(request: Request, log: EventLog) -> Judged:
-    import torch
+    with work.loading():
+        import torch
 
-    from vizsla.training import arithmetic, checkpoint
+        from vizsla.training import arithmetic, checkpoint
     from vizsla.training.run import find_checkpoint, open_run
 
     run = open_run(request.subject_folder)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vizsla import events, files, work
-from vizsla.errors import Busy, Conflict, DiskFull, VizslaError, WorkerDied, from_dict
+from vizsla.errors import Busy, DiskFull, VizslaError, WorkerDied, from_dict
 from vizsla.events import Event
 from vizsla.jobs.schedule import HOST
 
@@ -91,20 +91,6 @@ def interruptions() -> Iterator[list[int]]:
         _caught = None
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def stop(pid: int) -> None:
-    """Ask the worker whose process group is `pid` to stop at its next safe point.
-
-    Raises:
-        Conflict: there is no such worker any more.
-    """
-    try:
-        if pid <= 1 or pid == os.getpgrp():
-            raise ProcessLookupError
-        os.killpg(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        raise Conflict("Its worker has just ended.", remedy="Look again with `vizsla run list`.") from None
 
 
 def send(pid: int, number: signal.Signals) -> None:

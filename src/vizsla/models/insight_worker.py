@@ -10,21 +10,27 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from vizsla import work
 from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.models.warm import exactly, failed, serve
+from vizsla.training.run import Run, find_checkpoint, open_run
+
+with work.loading():
+    import torch
+
+    from vizsla.models import insight
+    from vizsla.networks.classifier import Classifier
+    from vizsla.training import checkpoint
 
 
 class Networks:
     """The network that was asked for last, loaded."""
 
     def __init__(self) -> None:
-        self._known: tuple[Path, Any, Any] | None = None
+        self._known: tuple[Path, Run, Classifier] | None = None
 
-    def get(self, folder: Path, step: int) -> tuple[Any, Any]:
+    def get(self, folder: Path, step: int) -> tuple[Run, Classifier]:
         """A run and its classifier with the weights of a checkpoint."""
-        from vizsla.training import checkpoint
-        from vizsla.training.run import find_checkpoint, open_run
-
         place = find_checkpoint(folder, str(step)).folder
         if self._known is None or self._known[0] != place:
             self._known = None  # never two in memory
@@ -35,8 +41,6 @@ class Networks:
 
 def main() -> int:
     """Answer requests until the socket is closed."""
-    import torch
-
     torch.set_num_threads(1)
     networks = Networks()
     return serve(lambda request, source: _answer(networks, request, source))
@@ -51,8 +55,6 @@ def _answer(networks: Networks, request: dict[str, Any], source: IO[bytes]) -> d
 
 
 def _look(networks: Networks, request: dict[str, Any], picture: bytes) -> dict[str, Any]:
-    from vizsla.models import insight
-
     run, classifier = networks.get(Path(request["folder"]), request["step"])
     pixels = run.preprocess.to_array(picture)
     if request["do"] == "layers":

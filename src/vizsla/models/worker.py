@@ -15,10 +15,12 @@ from vizsla.datasets.store import PixelStore
 from vizsla.errors import InvalidInput
 from vizsla.events import EventLog
 from vizsla.machine import usage
-from vizsla.models import export
 from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, Parity, Request, RunRef
-from vizsla.training import checkpoint
 from vizsla.training.run import Run, epochs, find_checkpoint, open_run
+
+with work.loading():
+    from vizsla.models import export
+    from vizsla.training import checkpoint
 
 # More pictures prove little more, and every one of them goes through both engines several times.
 PARITY_PICTURES = 56

@@ -9,6 +9,7 @@ import json
 import sys
 from typing import Any
 
+from vizsla import work
 from vizsla.errors import VizslaError
 
 
@@ -18,7 +19,8 @@ def answer(question: dict[str, Any]) -> Any:
     "draw" in place of "show" asks for an SVG. A size of null is the one that the network was made for. {"at_hand":
     null} asks which networks have pretrained weights on this disk, {"families": null} for all names and families.
     """
-    from vizsla.networks import catalogue, graph, own, sources
+    with work.loading():
+        from vizsla.networks import catalogue, graph, own, sources
 
     if "at_hand" in question:
         return sources.at_hand()

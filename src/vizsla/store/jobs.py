@@ -11,12 +11,15 @@ from typing import Any, NamedTuple, get_args
 
 from sqlalchemy import Engine, Row, func, insert, select, update
 
-from vizsla.errors import Conflict, NotFound
+from vizsla.errors import Conflict, NotFound, did_you_mean
 from vizsla.events import now
 from vizsla.ids import new_id
 from vizsla.store.pages import Cut, cut
 from vizsla.store.rows import LIVE, Change, Job, Kind, State, Thing
 from vizsla.store.tables import job, job_change, job_need
+
+NAMES_LOOKED_AT = 1000
+"""of the newest jobs, for who misspelt one"""
 
 
 class Changed(NamedTuple):
@@ -198,7 +201,8 @@ class Jobs:
         if len(rows) == 1:
             return _job(rows[0])
         what = f"There is no job {reference!r}" if not rows else f"{reference!r} may mean more than one job"
-        raise NotFound(f"{what}.", remedy="`vizsla jobs list` shows them all.")
+        near_names = did_you_mean(reference, [one.name for one in self.newest(NAMES_LOOKED_AT)] if not rows else [])
+        raise NotFound(f"{what}.", remedy=f"{near_names} `vizsla jobs list` shows them all.".strip())
 
     def live(self) -> list[Job]:
         """The jobs that have not come to their end, oldest first."""

@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL.Image import Image
-from torch import nn
 
-from vizsla import files
+from vizsla import files, work
 from vizsla.datasets.dataset import Dataset, open_dataset, split_arrays
 from vizsla.datasets.scan import Split
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import VizslaError
-from vizsla.networks import catalogue, memory, own, weights
-from vizsla.training import arithmetic, augment, charts, optimizers, probe, schedules, setup
-from vizsla.training.batches import Plan, Positions, step_seed
-from vizsla.training.charts import Tile
-from vizsla.training.inputs import RESIDENT_SHARE
 from vizsla.training.spec import AUGMENTS_EACH_PASS, TrainingSpec
+
+with work.loading():
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from vizsla.networks import catalogue, memory, own, weights
+    from vizsla.training import arithmetic, augment, charts, optimizers, probe, schedules, setup
+    from vizsla.training.batches import Plan, Positions, step_seed
+    from vizsla.training.charts import Tile
+    from vizsla.training.inputs import RESIDENT_SHARE
 
 SCHEDULE_CHART, SCHEDULE, AUGMENTED = "schedule.png", "schedule.json", "augmented.png"
 

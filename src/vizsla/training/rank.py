@@ -10,15 +10,17 @@ import traceback
 from pathlib import Path
 from typing import Literal
 
-import torch.distributed as dist
-
 from vizsla import files, records, work
 from vizsla.errors import DiskFull, VizslaError
 from vizsla.events import EventLog
-from vizsla.training import arithmetic, distributed, sitting
-from vizsla.training.loop import OutOfMemory
 from vizsla.training.ranks import Outcome
 from vizsla.training.run import Request, open_run
+
+with work.loading():
+    import torch.distributed as dist
+
+    from vizsla.training import arithmetic, distributed, sitting
+    from vizsla.training.loop import OutOfMemory
 
 PR_SET_PDEATHSIG = 1
 

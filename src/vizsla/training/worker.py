@@ -22,7 +22,8 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
         from vizsla.training import ranks
 
         return ranks.supervise(folder, log, stop, request)
-    from vizsla.training import sitting
+    with work.loading():
+        from vizsla.training import sitting
 
     return sitting.train_run(folder, log, stop, request)
 
