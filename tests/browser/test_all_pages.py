@@ -15,7 +15,7 @@ from tests.browser.conftest import TINY
 from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import datasets, evaluations, models, notes, predictions, runs
+from vizsla.api import accounts, datasets, evaluations, models, notes, predictions, runs
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +28,13 @@ PATHS = (
     "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/models", "/models/{name}",
     "/models/{name}/try", "/predictions/{name}", "/jobs", "/devices", "/account", "/accounts", "/about",
 )  # fmt: skip
+PASSWORD = "correct horse battery"
+# How the names of buttons begin that make, change or delete something.
+CHANGES = (
+    "New", "Begin", "Build", "Export", "Evaluate", "Delete", "Rename", "Stop", "Resume", "Clone", "Extend", "Save",
+    "Train", "Classify", "Choose", "Import", "Take", "A whole folder", "Preview", "Drop",
+)  # fmt: skip
+REFUSED = ("/accounts", "/datasets/new", "/runs/new")
 # These show nothing that a program would ask for.
 FORMS = ("/about", "/new", "/try")
 # What axe calls serious or worse is a defect; the rest is a matter of taste.
@@ -94,6 +101,40 @@ def test_every_page_fits_and_runs_nothing_of_others(
         assert page.locator("h1").count() == 1, path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
         assert page.locator("img[src='x']").count() == 0, path
+
+
+def test_a_viewer_is_offered_nothing_that_is_refused(
+    full: Path, paths: list[str], tmp_path: Path, new_page: Callable[..., Any]
+) -> None:
+    shutil.copytree(full, tmp_path / "workspace")
+    with vizsla.open(tmp_path / "workspace") as ws:
+        accounts.create(ws, "ada", PASSWORD, role="admin")
+        accounts.create(ws, "vera", PASSWORD, role="viewer")
+    server = Server(tmp_path / "workspace")
+    page = new_page(server, expects=("Failed to load resource",))
+    page.goto("/sign-in")
+    page.get_by_label("Name").fill("vera")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(re.compile("[0-9]/$"))
+    refused: list[str] = []
+
+    def heed(answer: Any) -> None:
+        if answer.status == 403 and answer.request.resource_type == "fetch":
+            refused.append(answer.url)
+
+    page.on("response", heed)
+    for path in paths:
+        answer = page.goto(path)
+        if path in REFUSED:
+            assert answer.status == 403, path
+            continue
+        assert answer.status == 200, path
+        page.wait_for_timeout(200)
+        shown = page.locator("main button:visible, main a.button:visible").all_inner_texts()
+        assert not {one for one in shown if one.strip().startswith(CHANGES)}, path
+    assert refused == [], "pages ask for what they may have"
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

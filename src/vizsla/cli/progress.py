@@ -20,7 +20,10 @@ from rich.text import Text
 
 from vizsla.cli.output import err, safe
 from vizsla.events import Event
-from vizsla.words import percent
+from vizsla.words import num_bytes, percent
+
+IN_BYTES = ("upload",)
+"""stages whose progress is told in bytes"""
 
 
 class _Time(TimeRemainingColumn):
@@ -28,6 +31,15 @@ class _Time(TimeRemainingColumn):
 
     def render(self, task: Task) -> Text:
         return super().render(task).append(" taken" if task.finished else " left")
+
+
+class _Amount(MofNCompleteColumn):
+    """How much is done of how much: a number of things, or of bytes."""
+
+    def render(self, task: Task) -> Text:
+        if task.description in IN_BYTES and task.total is not None:
+            return Text(f"{num_bytes(task.completed)} of {num_bytes(task.total)}", style="progress.download")
+        return super().render(task)
 
 
 class Bars:
@@ -39,7 +51,7 @@ class Bars:
         self._progress = Progress(
             TextColumn("[bold]{task.description:<17}"),
             BarColumn(bar_width=16),
-            MofNCompleteColumn(),
+            _Amount(),
             _Time(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
             console=err,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -44,4 +43,4 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=True, beside=usage.watching))

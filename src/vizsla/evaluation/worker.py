@@ -6,7 +6,6 @@ floats, as a model is served.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -133,4 +132,4 @@ def _check_same(judged: Judged, dataset: Dataset) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=True, beside=usage.watching))

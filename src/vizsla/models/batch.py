@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -195,4 +194,4 @@ def _join(parts: list[Path], target: Path) -> _Counts:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=True, beside=usage.watching))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -87,4 +86,4 @@ def _real_pictures(folder: Path, run: Run) -> tuple[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=True, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=True, beside=usage.watching))

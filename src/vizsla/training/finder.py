@@ -7,7 +7,6 @@ Started as `python -m vizsla.training.finder FOLDER` on a folder with `request.j
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,14 @@ from vizsla import files, records, work
 from vizsla.errors import TrainingFailed
 from vizsla.events import EventLog
 from vizsla.machine import usage
-from vizsla.training import charts, setup
-from vizsla.training.checkpoint import Position
-from vizsla.training.loop import Stepped, Task, train
 from vizsla.training.rates import CHART, FOUND, Point, Rates
 from vizsla.training.run import ARITHMETIC, Request
-from vizsla.training.sitting import Sitting, keep_mean_picture, place, task_of
+
+with work.loading():
+    from vizsla.training import charts, setup
+    from vizsla.training.checkpoint import Position
+    from vizsla.training.loop import Stepped, Task, train
+    from vizsla.training.sitting import Sitting, keep_mean_picture, place, task_of
 
 LOWEST, HIGHEST = 1e-7, 10.0
 STEPS = 120
@@ -131,4 +132,4 @@ def suggest(rates: list[float], losses: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=False, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=False, beside=usage.watching))

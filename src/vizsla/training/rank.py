@@ -48,10 +48,7 @@ def main() -> int:
         files.write_json(folder / f"rank-{rank}.json", outcome.model_dump())
     except DiskFull:
         status = work.EXIT_DISK_FULL
-    # Not through the interpreter's end: libraries for collective work wait there for processes that are gone.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    return status
 
 
 def _train(folder: Path, rank: int, world: int, stop: work.Stop) -> str:
@@ -94,4 +91,4 @@ def _die_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    work.leave(main())

@@ -6,7 +6,6 @@ from its last checkpoint; one that holds only `request.json` begins.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from vizsla import records, work
@@ -29,4 +28,4 @@ def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(work.main(do, stop_at_once=False, beside=usage.watching))
+    work.leave(work.main(do, stop_at_once=False, beside=usage.watching))

@@ -82,6 +82,7 @@ class Shown(BaseModel):
     split: Split | None = None
     label: str | None = Field(None, alias="class", max_length=1000)
     after: int = Field(0, ge=0, lt=10**15)
+    rejected_after: int = Field(0, ge=0, lt=10**15)
 
 
 class Class(NamedTuple):
@@ -107,7 +108,9 @@ def show_dataset(
     dataset = Dataset.model_validate_json(body)
     runs, more_runs = select(ws, kept, "run", Listing(limit=RUNS), parents=[dataset.id])
     shown = verbs.pictures(ws, dataset.id, split=wanted.split, label=wanted.label, after=wanted.after, limit=SHOTS)
-    rejected = verbs.pictures(ws, dataset.id, rejected=True, limit=REJECTED) if dataset.rejected else None
+    rejected = None
+    if dataset.rejected:
+        rejected = verbs.pictures(ws, dataset.id, rejected=True, after=wanted.rejected_after, limit=REJECTED)
     classes = [
         Class(name, counts := [dataset.counts.get(one, {}).get(name, 0) for one in SPLITS], sum(counts))
         for name in dataset.labels

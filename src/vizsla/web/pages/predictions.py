@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
 from vizsla.models.predictions import Prediction
+from vizsla.web import auth
 from vizsla.web.kept import Known
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
@@ -39,7 +40,7 @@ def list_predictions(
     )
 
 
-@router.get("/new", response_class=HTMLResponse)
+@router.get("/new", response_class=HTMLResponse, dependencies=[Depends(auth.member)])
 def new_prediction(ws: Ws, request: Request, model: str = "") -> HTMLResponse:
     """A form to name a model and a folder or list of pictures."""
     return render(

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple, get_args
 
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from vizsla import files, work
@@ -20,6 +20,7 @@ from vizsla.store.workspace import Workspace
 from vizsla.training import run as records
 from vizsla.training.run import Run
 from vizsla.training.spec import DIGITS, DIGITS_BATCH, GROUPS, RECIPES, TrainingSpec
+from vizsla.web import auth
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing
 from vizsla.web.pages import forms, made, progress
@@ -71,7 +72,7 @@ def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunL
     )
 
 
-@router.get("/new", response_class=HTMLResponse)
+@router.get("/new", response_class=HTMLResponse, dependencies=[Depends(auth.member)])
 def new_run(
     ws: Ws,
     kept: Known,
@@ -154,7 +155,6 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
         live=live,
         work=[progress.of(ws, kept, job)] if job and live else [],
         **made.written(request, ws, entry),
-        may_make=ws.role != "viewer",
         settings=settings(run),
         marks=marks,
         checkpoints=runs.list_checkpoints(ws, entry.id),
