@@ -333,7 +333,8 @@ def test_a_training_that_outlives_its_database_keeps_its_device(ws: Workspace, p
         queue.turn(found)
         assert found.store.jobs.get(waits.id).cause == "waits for cpu, held by run outlives"
         os.kill(_worker(found, job) or 0, signal.SIGKILL)  # it goes on from its checkpoint
-        _until(lambda: queue.turn(found) is None and found.store.jobs.get(job.id).attempt == 2)
+        _until(lambda: queue.turn(found) is None and _states(found, job)[-2:] == ["starting", "running"])
+        assert found.store.jobs.get(job.id).attempt == 2
         runs.stop(found, "outlives")
         runs.finish(found, waits)
         assert runs.get(found, "outlives").progress.state == "stopped"
