@@ -16,6 +16,7 @@ from vizsla.store.queries import MAX_NAME
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
+from vizsla.web.turns import READING
 
 # Of these files are read, where the database cannot tell what is wanted.
 LOOKED_AT = 500
@@ -114,14 +115,16 @@ def select(
     while looked < LOOKED_AT:
         # One more than is shown tells whether there is more.
         size = STEP if asked else wanted.limit - len(found)
-        rows = ws.store.page(kind, wanted.cut(size + 1, place), owner=wanted.owner, name=wanted.name, parents=made_from)
-        for number, entry in enumerate(rows[:size], 1):
-            item = kept.get(ws, kind, entry.id, asked)
-            if item is not None:
-                found.append(item.body)
-            last, looked = entry, looked + 1
-            if len(found) == wanted.limit or looked == LOOKED_AT:
-                return found, wanted.cursor(entry) if number < len(rows) else None
+        cut = wanted.cut(size + 1, place)
+        with READING:
+            rows = ws.store.page(kind, cut, owner=wanted.owner, name=wanted.name, parents=made_from)
+            for number, entry in enumerate(rows[:size], 1):
+                item = kept.get(ws, kind, entry.id, asked)
+                if item is not None:
+                    found.append(item.body)
+                last, looked = entry, looked + 1
+                if len(found) == wanted.limit or looked == LOOKED_AT:
+                    return found, wanted.cursor(entry) if number < len(rows) else None
         if last is None or len(rows) <= size:
             return found, None
         place = _place(wanted, last)
