@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +15,8 @@ from vizsla.machine import system
 from vizsla.machine.gpus import Found, Gpu
 
 LOOK_S = 0.2
+# What was seen longer ago says nothing of now.
+RECENT_S = 10.0
 
 
 class Device(NamedTuple):
@@ -73,9 +78,40 @@ def visible(gpus: Sequence[Gpu], environment: Mapping[str, str]) -> list[Gpu]:
     return found
 
 
+class _Meter:
+    """How busy the processor is. Who looks again soon is told without waiting: how it was since the last time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._at = -math.inf
+        self._busy = self._all = self._use = 0.0
+
+    def look(self) -> float:
+        """The share of all cores in use."""
+        with self._lock:
+            if time.monotonic() - self._at > RECENT_S:
+                self._take()
+                time.sleep(LOOK_S)
+            if time.monotonic() - self._at >= LOOK_S:
+                self._take()
+            return self._use
+
+    def _take(self) -> None:
+        times = psutil.cpu_times()
+        # Of guests the kernel counts the time twice.
+        whole = sum(times) - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0)
+        busy = whole - times.idle - getattr(times, "iowait", 0.0)
+        if whole > self._all:
+            self._use = min(1.0, max(0.0, (busy - self._busy) / (whole - self._all)))
+        self._at, self._busy, self._all = time.monotonic(), busy, whole
+
+
+_processor = _Meter()
+
+
 def _cpu() -> Device:
     about = system.system()
-    use = psutil.cpu_percent(LOOK_S) / 100
+    use = _processor.look()
     used = about.memory_bytes - about.free_memory_bytes
     return Device("cpu", f"{about.cpu}, {about.cores:g} cores", about.memory_bytes, used, use)
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 
 from vizsla.machine.devices import devices, visible
@@ -31,3 +34,14 @@ def test_devices_have_the_names_that_runs_ask_for() -> None:
     assert found[0].name == "cpu"
     assert 0 < (found[0].used_bytes or 0) < (found[0].memory_bytes or 0)
     assert 0 <= (found[0].use or 0) <= 1
+
+
+def test_a_busy_processor_is_seen_as_one() -> None:
+    before = devices(Found(None))[0].use
+    ended = time.monotonic() + 0.6
+    while time.monotonic() < ended:
+        sum(range(10_000))
+    busy = devices(Found(None))[0].use
+    assert busy is not None
+    assert before is not None
+    assert 0.5 / (os.cpu_count() or 1) < busy <= 1
