@@ -74,6 +74,12 @@ class Server:
         return self.process.returncode
 
 
+def kill_process(pid: int | None) -> None:
+    """Kill a process, which has to be there: 0 would mean this one and those around it."""
+    assert pid, "there is nobody to be killed"
+    os.kill(pid, signal.SIGKILL)
+
+
 def command(*args: object) -> list[str]:
     """The command line `vizsla ARGS`."""
     return [sys.executable, "-m", "vizsla", *map(str, args)]

@@ -84,8 +84,9 @@ def leave(status: int) -> NoReturn:
     That would take large libraries apart, object by object, for a second; those for collective work would even wait
     for processes that are gone. Whatever is to be kept has to be on the disk before.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a full disk, a reader that has gone
+            stream.flush()
     os._exit(status)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support import Server, draw_shapes
+from tests.support import Server, draw_shapes, kill_process
 
 import vizsla
+from vizsla import files
 from vizsla.api import datasets, evaluations, models, runs
 
 ARGS = [
@@ -60,6 +61,25 @@ def server(full: Path) -> Iterator[Server]:
     started = Server(full, "--allow", full.parent / "pictures")
     yield started
     assert started.stop() == 0
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Starts servers on workspaces of the test's own; after it neither they nor what they train is left."""
+    started: list[tuple[Path, Server]] = []
+
+    def start(root: Path, *options: object, port: int = 0) -> Server:
+        started.append((root, Server(root, *options, port=port)))
+        return started[-1][1]
+
+    yield start
+    for root, server in started:
+        if server.process.poll() is None:
+            assert server.stop() == 0
+        for folder in (root / "runs").iterdir():
+            worker = files.lock_holder(folder)
+            if worker is not None:
+                kill_process(worker)
 
 
 @pytest.fixture

@@ -45,10 +45,12 @@ def choose_file(page: Any, wanted: Any, path: Path) -> None:
     choosing.value.set_files(path)
 
 
-def test_from_pictures_to_a_prediction(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_from_pictures_to_a_prediction(
+    tmp_path: Path, serve: Callable[..., Server], new_page: Callable[..., Any]
+) -> None:
     draw_shapes(tmp_path / "shapes", num=20)
     archive = Path(shutil.make_archive(str(tmp_path / "shapes"), "zip", tmp_path / "shapes"))
-    server = Server(tmp_path / "workspace")
+    server = serve(tmp_path / "workspace")
     page = new_page(server)
     page.goto("/")
     press(page, page.get_by_role("link", name="Begin with a folder of pictures"))
@@ -65,6 +67,7 @@ def test_from_pictures_to_a_prediction(tmp_path: Path, new_page: Callable[..., A
         if lenet.is_checked():
             break
         page.keyboard.press("ArrowDown")
+    assert lenet.is_checked()
     go_to(page, page.locator("#f-spec-epochs"))
     page.keyboard.press("Control+a")
     page.keyboard.type("2")
@@ -82,4 +85,3 @@ def test_from_pictures_to_a_prediction(tmp_path: Path, new_page: Callable[..., A
     choose_file(page, page.locator("#pictures"), tmp_path / "shapes" / "ring" / "000.png")
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)
     assert page.locator(".answer .bars li").count() == 3
-    assert server.stop() == 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.browser.conftest import TINY
-from tests.support import Server, draw_shapes
+from tests.support import Server, draw_shapes, kill_process
 
 import vizsla
 from vizsla import files
@@ -133,12 +133,14 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     assert page.evaluate("49 === 7 * 7 && !document.querySelector('main img')")
 
 
-def test_curves_go_on_after_server_and_worker_were_killed(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+def test_curves_go_on_after_server_and_worker_were_killed(
+    tmp_path: Path, serve: Callable[..., Server], new_page: Callable[..., Any]
+) -> None:
     root = tmp_path / "workspace"
     spec = vizsla.DatasetSpec(source=draw_shapes(tmp_path / "pictures"), width=32, height=32, val_percent=20)
     with vizsla.open(root) as ws:
         datasets.create(ws, "shapes", spec)
-    server = Server(root)
+    server = serve(root)
     long = {"net": "lenet", "tune": "scratch", "epochs": 90_000, "batch_size": 32, "checkpoint_every_s": 0.5}
     job = server.client.post("/runs", json={"dataset": "shapes", "name": "outlives", "spec": long}).json()
     folder = root / "runs" / job["thing"]
@@ -147,14 +149,15 @@ def test_curves_go_on_after_server_and_worker_were_killed(tmp_path: Path, new_pa
     state(page, "running")
     last_of(page, "loss")
     page.evaluate("window.same = true")
+    deadline = time.monotonic() + LONG_MS / 1000
     while len(list(folder.glob("checkpoints/0*"))) < 2:
+        assert time.monotonic() < deadline
         page.wait_for_timeout(100)
     port = urlsplit(server.url).port
-    server.process.kill()
-    server.process.wait()
+    assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     page.get_by_text("reconnecting").wait_for()
-    os.kill(files.lock_holder(folder) or 0, signal.SIGKILL)
-    server = Server(root, port=port or 0)
+    kill_process(files.lock_holder(folder))
+    serve(root, port=port or 0)
     page.locator("#happened", has_text="Went on from step").wait_for(timeout=LONG_MS)
     was = last_of(page, "loss")
     page.wait_for_function(
@@ -164,7 +167,6 @@ def test_curves_go_on_after_server_and_worker_were_killed(tmp_path: Path, new_pa
     page.get_by_role("button", name="Stop").click()
     page.locator("#ask-yes").click()
     state(page, "stopped")
-    assert server.stop() == 0
 
 
 @pytest.mark.parametrize("width", [1280, 390])

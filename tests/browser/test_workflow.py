@@ -84,8 +84,8 @@ def look(page: Any, picture: Path, workspace: Path, seen: Callable[[str], None] 
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)
     seen("try")
     said = page.locator(".answer .bars li").first.locator("bdi").inner_text()
-    (seen,) = Cli(workspace)("predict", page.url.split("/")[-2], picture, "--json").json
-    assert said == seen["scores"][0]["label"]
+    (known,) = Cli(workspace)("predict", page.url.split("/")[-2], picture, "--json").json
+    assert said == known["scores"][0]["label"]
     return str(said)
 
 

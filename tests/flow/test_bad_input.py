@@ -258,9 +258,11 @@ def test_a_full_disk_while_building(small_disk: Callable[[int], Path], tmp_path:
 def _keep_full(ballast: Path, process: subprocess.Popen[str]) -> None:
     """Take the last room that there is until `process` ends, also what it frees by deleting something."""
     deadline = time.monotonic() + 120
+    goes_on = True
     with ballast.open("wb", buffering=0) as file:
-        while process.poll() is None:
+        while goes_on:
             assert time.monotonic() < deadline
+            goes_on = process.poll() is None  # looked at before, so that also what its end frees is taken
             with contextlib.suppress(OSError):
                 while file.write(b"x" * 4096):
                     pass

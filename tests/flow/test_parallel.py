@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.support import kill_process
 
 import vizsla
 from vizsla import events, files
@@ -81,7 +80,7 @@ def _kill_at(ws: Workspace, name: str, steps: dict[int, int | None]) -> Any:
         for step in due:
             rank = steps.pop(step)
             found = runs.get(ws, name).progress.worker if rank is None else _ranks(ws, name)[rank].pid
-            os.kill(found or 0, signal.SIGKILL)
+            kill_process(found)
 
     return kill
 
@@ -105,7 +104,7 @@ def test_the_watchers_death_ends_the_ranks_and_the_run_goes_on(ws: Workspace, tw
     def kill(event: events.Event) -> None:
         if event["event"] == "step" and event["step"] >= 20 and not ranks:
             ranks.extend(_ranks(ws, "watcher"))
-            os.kill(runs.get(ws, "watcher").progress.worker or 0, signal.SIGKILL)
+            kill_process(runs.get(ws, "watcher").progress.worker)
 
     with pytest.raises(WorkerDied, match="SIGKILL"):
         runs.start(ws, "shapes", spec, name="watcher", job=JobSpec(retries=0), on_event=kill)

@@ -75,7 +75,9 @@ def _workers(server: Server) -> list[psutil.Process]:
 
 
 def _ended(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    """Whether it is gone with all its threads, the first of which may end before the others."""
+    tasks = Path(f"/proc/{process.pid}/task")
+    return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and len(list(tasks.iterdir())) == 1)
 
 
 def _problem(answer: httpx.Response, status: int, kind: str) -> str:

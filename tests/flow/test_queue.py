@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.postgres import programs
-from tests.support import Cli, command, draw_shapes, environment
+from tests.support import Cli, command, draw_shapes, environment, kill_process
 
 import vizsla
 from vizsla import events, files
@@ -332,7 +332,7 @@ def test_a_training_that_outlives_its_database_keeps_its_device(ws: Workspace, p
         waits = runs.submit(found, "shapes", TINY, name="waits")
         queue.turn(found)
         assert found.store.jobs.get(waits.id).cause == "waits for cpu, held by run outlives"
-        os.kill(_worker(found, job) or 0, signal.SIGKILL)  # it goes on from its checkpoint
+        kill_process(_worker(found, job))  # it goes on from its checkpoint
         _until(lambda: queue.turn(found) is None and _states(found, job)[-2:] == ["starting", "running"])
         assert found.store.jobs.get(job.id).attempt == 2
         runs.stop(found, "outlives")

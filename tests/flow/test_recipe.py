@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.support import kill_process
 
 import vizsla
 from vizsla import events, files
@@ -80,7 +79,7 @@ def test_with_everything_on_killed_and_resumed_is_as_left_alone(ws: Workspace) -
 
     def kill(event: events.Event) -> None:
         if event["event"] == "validation" and event["epoch"] == 1.5:
-            os.kill(runs.get(ws, "cut").progress.worker or 0, signal.SIGKILL)
+            kill_process(runs.get(ws, "cut").progress.worker)
 
     with pytest.raises(WorkerDied):
         runs.start(ws, "shapes", whole.run.asked, name="cut", job=JobSpec(retries=0), on_event=kill)

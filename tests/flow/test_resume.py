@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import command, environment
+from tests.support import command, environment, kill_process
 
 import vizsla
 from vizsla import events, files
@@ -205,7 +205,7 @@ def test_a_network_with_batch_norm_in_bf16_goes_on_as_well(ws: Workspace) -> Non
 
     def stop_early(event: events.Event) -> None:
         if event["event"] == "step" and event["step"] == 10:
-            os.kill(runs.get(ws, "norm-cut").progress.worker or 0, signal.SIGKILL)
+            kill_process(runs.get(ws, "norm-cut").progress.worker)
 
     with pytest.raises(WorkerDied, match="SIGKILL"):
         runs.start(ws, "shapes", spec, name="norm-cut", job=JobSpec(retries=0), on_event=stop_early)

@@ -2,13 +2,13 @@ import errno
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.support import kill_process
 
 from vizsla import files
 from vizsla.errors import Conflict, DiskFull, InvalidInput
@@ -85,7 +85,7 @@ def test_a_lock_is_held_by_one_process_and_dropped_by_kill(tmp_path: Path) -> No
     assert files.lock_holder(tmp_path) == process.pid
     with pytest.raises(Conflict, match=str(process.pid)):
         files.Lock(tmp_path).acquire()
-    os.kill(process.pid or 0, signal.SIGKILL)
+    kill_process(process.pid)
     process.join()
     assert files.lock_holder(tmp_path) is None
     with files.Lock(tmp_path):

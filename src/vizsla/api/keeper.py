@@ -16,6 +16,7 @@ from vizsla import files
 from vizsla.api.workspace import open_workspace
 from vizsla.errors import Conflict
 from vizsla.jobs import queue
+from vizsla.jobs.adopt import adopt
 from vizsla.store.workspace import QUEUE, Workspace
 
 TURN_EVERY_S = 0.5
@@ -47,11 +48,17 @@ def take(ws: Workspace) -> files.Lock:
     """
     try:
         with files.Lock(_successor_folder(ws)):
-            return _lock(keeper_folder(ws))
+            lock = _lock(keeper_folder(ws))
     except Conflict as busy:
         holder = files.lock_holder(keeper_folder(ws))
         what = f"Process {holder} looks after this queue already: a server, or `vizsla jobs keep`."
         raise Conflict(what, where=str(ws.root), remedy="One is enough; stop it first to take its place.") from busy
+    try:
+        adopt(ws)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
 def _lock(folder: Path) -> files.Lock:

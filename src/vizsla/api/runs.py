@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -376,7 +377,11 @@ def stop(ws: Workspace, reference: str) -> Entry:
     if job is not None:
         queue.stop(ws, job)
         return entry
-    raise Conflict(f"The run {entry.name!r} is not running: it is {get(ws, entry.id).progress.state}.")
+    status = get(ws, entry.id)
+    if status.progress.worker is None:
+        raise Conflict(f"The run {entry.name!r} is not running: it is {status.progress.state}.")
+    launch.send(status.progress.worker, signal.SIGTERM)  # its job is not known, as in an older copy of the database
+    return entry
 
 
 @served

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from vizsla import files, records, work
+from vizsla import files
 from vizsla.datasets.upload import UPLOADS
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
-from vizsla.jobs.schedule import CPU, Need
-from vizsla.jobs.spec import JobSpec
+from vizsla.jobs import queue
+from vizsla.jobs.adopt import adopt
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import FINAL_FILE, PASSING, QUEUE, Workspace, discard_unfinished, require_maker, require_own
-from vizsla.training.run import Request, open_run
 
 Thing = TypeVar("Thing")
 
@@ -65,6 +64,8 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
     workspace = Workspace(root, store, (root / NETWORKS, *_further_networks()), keep_free_bytes=kept)
     if store.created:
         sweep(workspace)
+        if adopt(workspace):
+            queue.keep(workspace)
     return workspace
 
 
@@ -253,19 +254,8 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
             return  # it was finished while the sweep looked
         parents = [id for id in ids if id in known]
         ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
-        if kind == "run" and files.lock_holder(final.parent) is not None:
-            _adopt(ws, facts["id"], facts["name"], final.parent)
     except (VizslaError, KeyError, AttributeError) as error:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
-
-
-def _adopt(ws: Workspace, id: str, name: str, folder: Path) -> None:
-    """Give a training that goes on its job back: then nobody else is given its devices, and it is looked after."""
-    request = records.read(folder / work.REQUEST, Request, remedy="Start a new run.")
-    held = (CPU,) if request.device == CPU else tuple(request.named_devices or open_run(folder).devices)
-    need = Need(held, len(held)).as_dict()
-    job = ws.store.jobs.add("run", id, name, owner="", need=need, retries=JobSpec().retries)
-    ws.store.jobs.change(job, "running", "found at work, and not in the database", held=held, attempt=1)
 
 
 def to_change(ws: Workspace, kind: Kind, reference: str) -> Entry:

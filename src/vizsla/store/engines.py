@@ -56,9 +56,8 @@ def sqlite(path: Path) -> Engine:
         error = context.original_exception
         # The index of its log is a file of its own, which also a reader has to make.
         if "disk is full" in str(error) or getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
-            raise DiskFull(
-                "The disk is full.", where=str(path.parent), remedy="Free some space, and start again."
-            ) from (error)
+            remedy = "Free some space, and start again."
+            raise DiskFull("The disk is full.", where=str(path.parent), remedy=remedy) from error
         if "database is locked" in str(error):
             raise DatabaseUnavailable(
                 "The database is busy: another process has been writing to it for long.",

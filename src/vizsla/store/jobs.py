@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
-from sqlalchemy import Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
 
 from vizsla.errors import Conflict, NotFound, did_you_mean
 from vizsla.events import now
@@ -73,43 +73,27 @@ class Jobs:
         Raises:
             Conflict: there is work on one of them in the queue already.
         """
-        at = now()
-        added = [
-            Job(
-                id,
-                thing.kind,
-                thing.id,
-                thing.name,
-                owner,
-                priority,
-                need,
-                retries,
-                created_at=at,
-                state="queued",
-                changed_at=at,
-                cause="",
-                attempt=0,
-                held=(),
-                stop_asked=False,
-                failure=None,
-                error=None,
-            )
-            for id, thing in zip(sorted(new_id() for _ in things), things, strict=True)
-        ]
+        added = [_made(thing, owner=owner, need=need, priority=priority, retries=retries) for thing in things]
+        added = [made._replace(id=id) for id, made in zip(sorted(made.id for made in added), added, strict=True)]
         with self._writer.begin() as connection:
             for made in added:
-                same = select(job).where((job.c.thing == made.thing) & job.c.state.in_(LIVE))
-                if (other := connection.execute(same).first()) is not None:
-                    raise Conflict(
-                        f"The {made.kind} {made.name!r} is {other.state} already.",
-                        remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {other.id}",
-                    )
-                connection.execute(insert(job).values(made._asdict()))
-                connection.execute(insert(job_change).values(_change(made)))
+                _insert(connection, made)
                 if needed:
                     rows = [{"job_id": made.id, "needed_id": other} for other in dict.fromkeys(needed)]
                     connection.execute(insert(job_need), rows)
         return added
+
+    def found(self, thing: Thing, *, owner: str, need: dict[str, Any], held: tuple[str, ...], retries: int) -> Job:
+        """Note work that goes on already, with the devices that it holds.
+
+        Raises:
+            Conflict: there is work on it in the queue already.
+        """
+        made = _made(thing, owner=owner, need=need, priority=0, retries=retries)
+        running = made._replace(state="running", cause="found at work, and not in the queue", attempt=1, held=held)
+        with self._writer.begin() as connection:
+            _insert(connection, running)
+        return running
 
     def change(self, seen: Job, state: State, cause: str = "", **columns: Any) -> Job | None:
         """Bring a job from the state in which it was seen into another; None when it is not in that state any more."""
@@ -261,6 +245,45 @@ class Jobs:
         query = select(job).where(which).order_by(job.c.created_at, job.c.id)
         with self._engine.connect() as connection:
             return [_job(row) for row in connection.execute(query)]
+
+
+def _made(thing: Thing, *, owner: str, need: dict[str, Any], priority: int, retries: int) -> Job:
+    at = now()
+    return Job(
+        new_id(),
+        thing.kind,
+        thing.id,
+        thing.name,
+        owner,
+        priority,
+        need,
+        retries,
+        created_at=at,
+        state="queued",
+        changed_at=at,
+        cause="",
+        attempt=0,
+        held=(),
+        stop_asked=False,
+        failure=None,
+        error=None,
+    )
+
+
+def _insert(connection: Connection, made: Job) -> None:
+    """Add a job and its first state.
+
+    Raises:
+        Conflict: there is work on the same thing in the queue already.
+    """
+    same = select(job).where((job.c.thing == made.thing) & job.c.state.in_(LIVE))
+    if (other := connection.execute(same).first()) is not None:
+        raise Conflict(
+            f"The {made.kind} {made.name!r} is {other.state} already.",
+            remedy=f"Wait until it has ended, or stop it: vizsla jobs stop {other.id}",
+        )
+    connection.execute(insert(job).values(made._asdict()))
+    connection.execute(insert(job_change).values(_change(made)))
 
 
 def _change(made: Job) -> dict[str, Any]:

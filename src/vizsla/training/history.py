@@ -47,6 +47,8 @@ MAX_BYTES = 256_000_000
 ANSWERS_KEPT, MAX_POINTS_KEPT = 4, 1000
 # Of long logs: more at a time would each take longer, and none of those who ask would be answered sooner.
 _reading = threading.BoundedSemaphore(2)
+# Of curves, one after the other: each takes a moment, and threads that take theirs together hold each other up.
+_drawing = threading.Lock()
 
 
 class Series(NamedTuple):
@@ -136,7 +138,8 @@ class History:
             if asked in self._told:
                 return self._told[asked]
             undone = [step for place, step in self._undone if place > since]
-            series = [_series(self._of(name), name, since, points) for name in names]
+            with _drawing:
+                series = [_series(self._of(name), name, since, points) for name in names]
             undone_after = min(undone) if undone and since else None
             found = Curves([one for one in series if one.num_points], self._offset, undone_after)
             if points <= MAX_POINTS_KEPT and len(self._told) < ANSWERS_KEPT:

@@ -16,7 +16,7 @@ from vizsla.store.queries import MAX_NAME
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
-from vizsla.web.turns import READING
+from vizsla.web.turns import turn
 
 # Of these files are read, where the database cannot tell what is wanted.
 LOOKED_AT = 500
@@ -116,7 +116,7 @@ def select(
         # One more than is shown tells whether there is more.
         size = STEP if asked else wanted.limit - len(found)
         cut = wanted.cut(size + 1, place)
-        with READING:
+        with turn():
             rows = ws.store.page(kind, cut, owner=wanted.owner, name=wanted.name, parents=made_from)
             for number, entry in enumerate(rows[:size], 1):
                 item = kept.get(ws, kind, entry.id, asked)

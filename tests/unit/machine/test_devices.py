@@ -37,11 +37,10 @@ def test_devices_have_the_names_that_runs_ask_for() -> None:
 
 
 def test_a_busy_processor_is_seen_as_one() -> None:
-    before = devices(Found(None))[0].use
+    devices(Found(None))
     ended = time.monotonic() + 0.6
     while time.monotonic() < ended:
         sum(range(10_000))
     busy = devices(Found(None))[0].use
     assert busy is not None
-    assert before is not None
     assert 0.5 / (os.cpu_count() or 1) < busy <= 1

@@ -83,7 +83,8 @@ function shares() {
     part.setAttribute("width", Math.max(0, Math.min(100 - at, parts[number])));
     at += parts[number];
   });
-  document.getElementById("shares-words").textContent = `Of 100 pictures about ${Math.round(parts[0])} to train with, ${Math.round(val)} to look at while training, ${Math.round(test)} for the test at the end.`;
+  const end = test > 0 ? `${Math.round(test)} for the test at the end.` : "none for a test at the end: then every figure is from pictures that also chose the checkpoint, and flatters a little.";
+  document.getElementById("shares-words").textContent = `Of 100 pictures about ${Math.round(parts[0])} to train with, ${Math.round(val)} to look at while training, ${end}`;
 }
 
 // The settings of one that could not be built, which this browser remembers; returns its upload.

@@ -12,7 +12,7 @@ async function look() {
   timer = 0;
   const response = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (!response.ok || !(await response.text()).includes('id="waiting"')) location.reload();
-  else await refresh(["[data-state]"]);
+  else await refresh();
 }
 
 const soon = (after) => { timer ||= setTimeout(() => look().catch(() => {}), after); };
