@@ -19,18 +19,19 @@ from tests.support import Server
 
 SIZE = {"width": 1180, "height": 760}
 PICTURES_A_CLASS = 490
-COLOURS = 128
 SETTLE_MS = 1500
 
 
 def camera(page: Any, folder: Path) -> Callable[[str], None]:
-    """Keeps what is in sight, in few colours: a tenth of the bytes, and nobody sees the difference."""
+    """Keeps what is in sight, or the whole of a form."""
 
     def seen(name: str) -> None:
+        page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+        page.get_by_text("Looking at").first.wait_for(state="hidden")
         page.wait_for_timeout(SETTLE_MS)
         path = folder / f"console-{name}.png"
-        page.screenshot(path=path)
-        Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
+        page.screenshot(path=path, full_page=name.startswith("new"))
+        Image.open(path).convert("RGB").save(path, optimize=True)
 
     return seen
 

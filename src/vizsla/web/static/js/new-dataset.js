@@ -61,13 +61,32 @@ const look = () => attempt(lookButton, async () => {
   try {
     const { spec } = wanted();
     showFits(spec);
+    counting += 1;
     show(plan, await ask("POST", "/api/v1/datasets/scan", { spec }));
   } finally {
     ready.textContent = "";
   }
 });
 
+// The counts follow the settings that they depend on; of several answers the one to the last question is shown.
+let counting = 0;
+async function countAgain() {
+  const number = ++counting;
+  plan.setAttribute("aria-busy", "true");
+  try {
+    const found = await ask("POST", "/api/v1/datasets/scan", { spec: wanted().spec });
+    if (number === counting) show(plan, found);
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    if (number === counting) tell(problem);
+  } finally {
+    if (number === counting) plan.removeAttribute("aria-busy");
+  }
+}
+
 const build = () => attempt(buildButton, async () => {
+  clearTimeout(recount);
+  counting += 1;
   const body = wanted();
   const made = await create("/api/v1/datasets", { name: "", ...body });
   sessionStorage.setItem(`dataset ${made.thing}`, JSON.stringify(body));
@@ -104,9 +123,14 @@ function fillAgain() {
   return "";
 }
 
-let refit = 0;
+let refit = 0, recount = 0;
 form.addEventListener("change", ({ target }) => {
   shares();
+  if (!plan.hidden && /^spec\.(?!source|width|height|colour|resize|interpolation|encoding)/.test(target.name)) {
+    clear(form);
+    clearTimeout(recount);
+    recount = setTimeout(countAgain, 300);
+  }
   if (!/^spec\.(width|height|colour|interpolation)$/.test(target.name)) return;
   clearTimeout(refit);
   refit = setTimeout(() => { try { showFits(wanted().spec); } catch { /* nothing to show yet */ } }, 200);
