@@ -27,6 +27,11 @@ ARGS = [
 TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 
 
+def loaded(page: Any) -> Any:
+    """Around what leads to another page: waits until that one's scripts are there, or its buttons do nothing yet."""
+    return page.expect_event("load")
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """The browser. While it is there a loop of asyncio runs in this thread, and no other test can run one."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from tests.browser.conftest import loaded
 from tests.browser.test_frame import FAILED
 from tests.support import Server
 
@@ -54,8 +55,8 @@ def test_a_folder_becomes_a_dataset(
 
     page.route("**/pictures/**", lambda route: cut_twice(route) if route.request.method == "PUT" else route.continue_())
     page.goto("/datasets")
-    page.get_by_role("link", name="New dataset").press("Enter")
-    page.wait_for_url("**/datasets/new")
+    with loaded(page):
+        page.get_by_role("link", name="New dataset").press("Enter")
     with page.expect_file_chooser() as choosing:
         page.get_by_role("button", name="Choose a folder").press("Enter")
     choosing.value.set_files(digits)

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+from tests.browser.conftest import loaded
 from tests.support import Server
 
 import vizsla
@@ -104,7 +105,8 @@ def test_people_sign_in_and_come_back_to_where_they_were(tmp_path: Path, new_pag
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url("**/jobs?state=done")
-    page.get_by_role("link", name="ada").click()
+    with loaded(page):
+        page.get_by_role("link", name="ada").click()
     page.get_by_label("What it is for").fill("<img src=x onerror=alert(1)>")
     page.locator("#token").get_by_label("Your password").fill(PASSWORD)
     page.get_by_role("button", name="Make it").click()

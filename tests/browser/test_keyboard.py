@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.conftest import loaded
 from tests.support import Server, draw_shapes
 
 pytestmark = pytest.mark.slow
@@ -53,14 +54,16 @@ def test_from_pictures_to_a_prediction(
     server = serve(tmp_path / "workspace")
     page = new_page(server)
     page.goto("/")
-    press(page, page.get_by_role("link", name="Begin with a folder of pictures"))
+    with loaded(page):
+        press(page, page.get_by_role("link", name="Begin with a folder of pictures"))
     choose_file(page, page.get_by_role("button", name="Choose a zip or tar"), archive)
     page.get_by_text(re.compile("60 pictures in 3 classes")).first.wait_for(timeout=LONG_MS)
     press(page, page.get_by_role("button", name="28", exact=True))
     press(page, page.get_by_role("button", name="Build the dataset"))
     page.locator("#gallery").wait_for(timeout=LONG_MS)
 
-    press(page, page.get_by_role("link", name="New run"))
+    with loaded(page):
+        press(page, page.get_by_role("link", name="New run"))
     lenet = page.get_by_role("radio", name=re.compile("^lenet"))
     go_to(page, page.locator("#networks input:checked"))
     for _ in range(MOST_KEYS):
@@ -75,12 +78,14 @@ def test_from_pictures_to_a_prediction(
     page.wait_for_url(re.compile("/runs/(?!new)"), timeout=LONG_MS)
     page.locator("h1 .state", has_text=re.compile("^done$")).wait_for(timeout=LONG_MS)
 
-    press(page, page.get_by_role("link", name="Try it"))
+    with loaded(page):
+        press(page, page.get_by_role("link", name="Try it"))
     press(page, page.get_by_role("button", name=re.compile("^Export")))
     page.wait_for_url(re.compile("/models/"), timeout=LONG_MS)
     trying = page.get_by_role("link", name=re.compile("^Try")).first
     trying.wait_for(timeout=LONG_MS)
-    press(page, trying)
+    with loaded(page):
+        press(page, trying)
     page.wait_for_url(re.compile("/try$"))
     choose_file(page, page.locator("#pictures"), tmp_path / "shapes" / "ring" / "000.png")
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.conftest import loaded
 from tests.support import Cli, Server
 
 pytestmark = pytest.mark.slow
@@ -85,7 +86,8 @@ def test_a_picture_is_named_as_the_command_names_it(
 def test_a_model_and_its_files(server: Server, tmp_path: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(server)
     page.goto("/models")
-    page.get_by_role("link", name="shaper").click()
+    with loaded(page):
+        page.get_by_role("link", name="shaper").click()
     card = server.client.get("/models/shaper").json()
     lineage = page.get_by_role("navigation", name="From pictures to model")
     assert lineage.get_by_role("link", name="shapes").get_attribute("href") == f"/datasets/{card['dataset']['id']}"

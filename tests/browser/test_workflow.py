@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.conftest import loaded
 from tests.support import Cli, Server
 
 from vizsla.datasets.digits import write_digits
@@ -35,7 +36,8 @@ def build(page: Any, archive: Path, size: str, seen: Callable[[str], None] = uns
     """From the first page to the page of a dataset."""
     page.goto("/")
     seen("home")
-    page.get_by_role("link", name="Begin with a folder of pictures").click()
+    with loaded(page):
+        page.get_by_role("link", name="Begin with a folder of pictures").click()
     with page.expect_file_chooser() as choosing:
         page.get_by_role("button", name="Choose a zip or tar").click()
     choosing.value.set_files(archive)
@@ -51,7 +53,8 @@ def build(page: Any, archive: Path, size: str, seen: Callable[[str], None] = uns
 
 def train(page: Any, network: str, seen: Callable[[str], None] = unseen, **settings: str) -> None:
     """From there to the page of a run that is done."""
-    page.get_by_role("link", name="New run").click()
+    with loaded(page):
+        page.get_by_role("link", name="New run").click()
     page.get_by_role("radio", name=re.compile(f"^{network}")).check()
     for name, value in settings.items():
         field = page.locator(f"#f-spec-{name}")
@@ -76,10 +79,13 @@ def evaluate(page: Any, seen: Callable[[str], None] = unseen) -> float:
 
 def look(page: Any, picture: Path, workspace: Path, seen: Callable[[str], None] = unseen) -> str:
     """From there to what a model of the run says of a picture, which the command says too."""
-    page.get_by_role("link", name="Try it").click()
+    with loaded(page):
+        page.get_by_role("link", name="Try it").click()
     page.get_by_role("button", name=re.compile("^Export")).click()
     page.wait_for_url(re.compile("/models/"), timeout=LONG_MS)
-    page.get_by_role("link", name=re.compile("^Try")).first.click(timeout=LONG_MS)
+    page.get_by_role("link", name=re.compile("^Try")).first.wait_for(timeout=LONG_MS)
+    with loaded(page):
+        page.get_by_role("link", name=re.compile("^Try")).first.click()
     page.set_input_files("#pictures", picture)
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)
     seen("try")
