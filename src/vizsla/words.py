@@ -21,6 +21,14 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def large(value: float) -> str:
+    """A count of which the size is what matters: `327 k`, `385 M`, `4.09 G`."""
+    for factor, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 0.9995 * factor:
+            return f"{value / factor:.3g} {sign}"
+    return f"{value:.0f}"
+
+
 def num_bytes(value: float) -> str:
     """An amount of memory for people: `12 MB`, `1.85 GB`."""
     if value >= 0.9995e9:

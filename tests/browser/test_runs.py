@@ -11,18 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.browser.conftest import TINY
+from tests.browser.conftest import TINY, loaded
 from tests.support import Server, draw_shapes, kill_process
 
 import vizsla
 from vizsla import files
 from vizsla.api import datasets, runs
 
+expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 pytestmark = pytest.mark.slow
 
 FAILED = "Failed to load resource"
 HOSTILE = "<img src=x onerror=alert(1)> “'&amp; שלום {{ 7*7 }} " + "w" * 45
 LONG_MS = 120_000
+DRAWN = "document.querySelector('[data-plot=loss] canvas')?.toDataURL()"
 
 
 def fill(page: Any, **settings: object) -> None:
@@ -48,6 +50,12 @@ def last_of(page: Any, plot: str) -> str:
     row = page.locator(f"[data-plot={plot}] table.plain tbody tr").first
     row.wait_for(timeout=LONG_MS)
     return str(row.locator("td").first.inner_text())
+
+
+def drawn(page: Any, other_than: str = "") -> str:
+    """The first chart as it is drawn, once it is drawn otherwise."""
+    page.wait_for_function(f"was => ![was, undefined].includes({DRAWN})", arg=other_than)
+    return str(page.evaluate(DRAWN))
 
 
 def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
@@ -87,6 +95,45 @@ def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
     assert page.locator("[data-plot=accuracy] table.plain tbody tr").count() == 3
     with page.expect_navigation(url=re.compile("/(evaluations|models)/")):
         page.get_by_role("button", name="Export as model").first.click()
+
+
+def test_a_run_is_made_longer_and_its_curves_are_looked_at_closely(
+    server: Server, full: Path, new_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = new_page(server)
+    page.goto("/runs/second")
+    page.get_by_role("button", name="Extend").click()
+    page.get_by_label("Epochs more").fill("5")
+    with loaded(page):
+        page.locator("#extending").get_by_role("button", name="Extend").click()
+    page.locator("#figures", has_text="6 of 6 epochs").wait_for(timeout=LONG_MS)
+    state(page, "done")
+    page.reload()
+    last_of(page, "loss")
+    first = drawn(page)
+    whole = page.locator("[data-plot=loss]").get_by_role("button", name="The whole")
+    expect(whole).to_be_hidden()
+    area = page.locator("[data-plot=loss] .u-over").bounding_box()
+    page.mouse.move(area["x"] + area["width"] / 2, area["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.9, area["y"] + 60, steps=5)
+    page.mouse.up()
+    expect(whole).to_be_visible()
+    closer = drawn(page, other_than=first)
+    whole.click()
+    expect(whole).to_be_hidden()
+    assert drawn(page, other_than=closer) == first
+    page.get_by_label("Logarithmic").check()
+    by_steps = drawn(page, other_than=first)
+    page.get_by_label("Smoothing").fill("0")
+    bare = drawn(page, other_than=by_steps)
+    page.get_by_label("Along").select_option("steps")
+    drawn(page, other_than=bare)
+    with page.expect_download() as downloaded:
+        page.get_by_role("link", name=re.compile("^Download the weights of step")).first.click()
+    downloaded.value.save_as(tmp_path / "weights")
+    with vizsla.open(full) as ws:
+        assert (tmp_path / "weights").read_bytes() == runs.weights(ws, "second", "last").read_bytes()
 
 
 def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_page: Callable[..., Any]) -> None:

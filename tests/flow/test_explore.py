@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 from tests.flow.test_serve import TINY, _problem
 from tests.support import Cli, Server
@@ -135,6 +136,15 @@ def test_a_training_is_looked_at_before_and_after(client: httpx.Client, ws: Work
     (kept,) = client.get("/runs/seen/checkpoints").json()[-1:]
     assert (kept["step"], kept["is_last"]) == (6, True)
     assert kept["num_bytes"] > 500_000
+    weights = client.get("/runs/seen/checkpoints/last/weights.safetensors")
+    assert f"run-{run.id}-step-6.safetensors" in weights.headers["content-disposition"]
+    held = safetensors.numpy.load(weights.content)
+    assert sum(held[name].size for name in held) >= run.num_parameters
+    assert client.get(f"/runs/{run.id}/checkpoints/6/weights.safetensors").content == weights.content
+    _problem(client.get("/runs/seen/checkpoints/5/weights.safetensors"), 404, "not-found")
+    assert client.get("/runs/seen/checkpoints/..%2f6/weights.safetensors").status_code in (404, 422)
+    network = client.get("/networks/lenet", params={"width": 32, "height": 32, "num_classes": 3}).json()
+    assert run.multiply_accumulates == network["multiply_accumulates"] > 100_000
     report = evaluations.create(ws, run.id, split="val", name="seen")
     rows = _pages(client, "/evaluations/seen/predictions", limit=5)
     assert len(rows) == report.num_pictures == 24
@@ -146,6 +156,25 @@ def test_a_training_is_looked_at_before_and_after(client: httpx.Client, ws: Work
     assert page.text == (ws.folder("evaluation", report.id) / "report.html").read_text()
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert page.headers["x-content-type-options"] == "nosniff"
+
+
+def test_runs_are_compared(client: httpx.Client, ws: Workspace) -> None:
+    first, second = (
+        runs.start(ws, "shapes", runs.TrainingSpec(**TINY | {"learning_rate": rate}), name=f"by {rate}").run
+        for rate in (0.01, 0.02)
+    )
+    report = evaluations.create(ws, second.id, split="val", name="by 0.02")
+    found = client.get("/compare", params={"run": ["by 0.01", second.id, first.id]}).json()
+    assert [one["run"]["id"] for one in found["runs"]] == [first.id, second.id]
+    assert found["runs"][0] == client.get(f"/runs/{first.id}").json()
+    assert found["same_validation"]
+    assert found["differing"] == [{"name": "learning_rate", "values": [0.01, 0.02]}]
+    (measured,) = found["measured"]
+    assert measured["accuracies"] == [None, client.get(f"/evaluations/{report.id}").json()["headline"]["accuracy"]]
+    assert (measured["split"], measured["evaluations"]) == ("val", [None, report.id])
+    assert client.get("/compare").json()["runs"] == []
+    _problem(client.get("/compare", params={"run": "none"}), 404, "not-found")
+    assert client.get("/compare", params={"run": [first.id] * 7}).status_code == 422
 
 
 def test_what_jobs_use_is_sampled(client: httpx.Client, ws: Workspace) -> None:

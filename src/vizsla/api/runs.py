@@ -350,6 +350,18 @@ def checkpoints(ws: Workspace, reference: str) -> list[Checkpoint]:
     return run.checkpoints(ws.folder("run", ws.store.find(reference, "run").id))
 
 
+def weights(ws: Workspace, reference: str, checkpoint: str = "best") -> Path:
+    """Where the weights of a run's checkpoint lie: safetensors, with the names of the network's parameters.
+
+    Args:
+        checkpoint: "best", "last" or a step.
+
+    Raises:
+        NotFound: the run has no such checkpoint.
+    """
+    return run.find_checkpoint(ws.folder("run", ws.store.find(reference, "run").id), checkpoint).weights
+
+
 @served
 def events(ws: Workspace, reference: str, after: int = 0) -> Part:
     """What happened in a run, also what was undone later, and the place to go on from: about a megabyte at a time.

@@ -88,6 +88,7 @@ class Run(BaseModel):
     input: Input
     weights: WeightsRef | None = Field(description="null when trained from scratch")
     num_parameters: int
+    multiply_accumulates: int | None = Field(None, description="for one picture; null: they could not be counted")
     devices: tuple[str, ...] = Field(description="one for each process")
     arithmetic: Arithmetic
     num_train: int
@@ -162,7 +163,7 @@ def origin_weights(weights: str, workspace: Path) -> OriginWeights | None:
     folder = workspace / f"{kind}s" / id
     if kind == "run":
         found = find_checkpoint(folder, "best")
-        path, facts, step = found.folder / "weights.safetensors", folder / "run.json", f", step {found.step}"
+        path, facts, step = found.weights, folder / "run.json", f", step {found.step}"
     else:
         path, facts, step = folder / "model.safetensors", folder / "model.json", ""
     try:
@@ -313,6 +314,11 @@ class Checkpoint(NamedTuple):
     step: int
     best_step: int | None
     """the step of the best checkpoint when this one was written"""
+
+    @property
+    def weights(self) -> Path:
+        """What is the model of this step: safetensors."""
+        return self.folder / "weights.safetensors"
 
     def num_bytes(self) -> int:
         """What it takes on the disk; nothing when it was removed at this moment."""

@@ -80,8 +80,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
     require_shares(spec, plan, devices)
     _require_single_pictures(spec, plan, network, (channels, *size))
     batch_size = -(-(spec.batch_size or 1) // len(devices))
-    num_passes = plan.num_pictures * plan.epochs
-    trial = arithmetic.Trial(network, size, channels, spec, devices[0], batch_size, num_passes)
+    trial = arithmetic.Trial(network, size, channels, spec, devices[0], batch_size, plan.num_pictures * plan.epochs)
     run = Run(
         id=request.id,
         name=request.name,
@@ -94,6 +93,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         input=_input(size, dataset, found, spec),
         weights=WeightsRef(source=found.source, licence=found.licence, sha256=found.sha256) if found else None,
         num_parameters=sum(p.numel() for p in network.parameters()),
+        multiply_accumulates=_work(network, size, channels),
         devices=tuple(map(str, devices)),
         arithmetic=arithmetic.choose(trial, cache),
         num_train=len(train.labels),
@@ -105,6 +105,15 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         vizsla_version=version("vizsla"),
     )
     return Prepared(run, classifier_of(run, network), devices[0], train, val, plan)
+
+
+def _work(network: torch.nn.Module, size: tuple[int, int], channels: int) -> int | None:
+    """Multiply-accumulates for one picture; None: the counter cannot follow a user's own network."""
+    try:
+        return catalogue.summary(network, size, channels).multiply_accumulates
+    # What its forward does is the user's; a figure for people is no reason not to train.
+    except Exception:
+        return None
 
 
 def _weights(request: Request, spec: TrainingSpec, announce: Callable[[str], None]) -> weights.Weights:

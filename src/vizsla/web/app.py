@@ -28,6 +28,7 @@ from vizsla.web.once import Keys
 from vizsla.web.pages import site
 from vizsla.web.routes import (
     accounts,
+    compare,
     datasets,
     evaluations,
     find,
@@ -47,6 +48,7 @@ from vizsla.web.tails import Followed
 NOUNS = (
     datasets,
     runs,
+    compare,
     evaluations,
     models,
     predictions,

@@ -124,6 +124,7 @@ def environment() -> jinja2.Environment:
         share=share,
         seconds=words.seconds,
         num_bytes=words.num_bytes,
+        large=words.large,
         moment=moment,
         part=part,
         embed=embed,

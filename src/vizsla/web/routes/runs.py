@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import os
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi import Path as PathPart
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import files, work
 from vizsla.api import datasets, history, models, runs, sweeps, trials
-from vizsla.errors import Busy, TooSlow
+from vizsla.errors import Busy, NotFound, TooSlow
 from vizsla.jobs.spec import WaitedSpec
 from vizsla.models.predictions import Score
 from vizsla.store.workspace import Workspace
@@ -55,6 +59,8 @@ router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
 PREVIEW_S, FIND_RATE_S = 180.0, 300
 _finding = threading.Lock()
 PLACE = "^[0-9]{1,15}$"
+CHECKPOINT = "^(best|last|[0-9]{1,15})$"
+PIECE_BYTES = 2**20
 
 
 class NewRun(Queued):
@@ -208,6 +214,24 @@ def list_checkpoints(ws: Ws, reference: str) -> list[CheckpointAnswer]:
     ]
 
 
+@router.get("/{reference}/checkpoints/{checkpoint}/weights.safetensors", response_class=StreamingResponse)
+def get_checkpoint_weights(
+    ws: Ws, reference: str, checkpoint: Annotated[str, PathPart(description="best, last or a step", pattern=CHECKPOINT)]
+) -> StreamingResponse:
+    """The weights of a checkpoint as safetensors, with the names of the network's parameters."""
+    id = exact(ws, reference, "run")
+    path = runs.weights(ws, id, checkpoint)
+    try:
+        held = path.open("rb")  # so it can be read to its end when the training removes the checkpoint meanwhile
+    except FileNotFoundError:
+        raise NotFound("The checkpoint was removed at this moment.", remedy="Ask for best or last.") from None
+    headers = {
+        "Content-Disposition": f'attachment; filename="run-{id}-step-{int(path.parent.name)}.safetensors"',
+        "Content-Length": str(os.fstat(held.fileno()).st_size),
+    }
+    return StreamingResponse(_pieces(held), media_type="application/octet-stream", headers=headers)
+
+
 @router.post("/sweep", status_code=202, dependencies=KEYED)
 def create_sweep(ws: Ws, body: NewSweep, request: Request) -> list[JobAnswer]:
     """Put a training for each pair of a learning rate and a batch size into the queue, or none when one is refused."""
@@ -299,7 +323,7 @@ async def predict(
     return await pictures.classify(request, ws, card, top)
 
 
-CheckpointAsked = Annotated[str, Query(description="best, last or a step.", pattern="^(best|last|[0-9]{1,15})$")]
+CheckpointAsked = Annotated[str, Query(description="best, last or a step.", pattern=CHECKPOINT)]
 
 
 @router.post("/{reference}/explain", openapi_extra={"requestBody": pictures.BODY})
@@ -354,6 +378,12 @@ def delete_run(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAn
     id = exact(ws, reference, "run")
     with unchanged(request, lambda: kept.require(ws, "run", id).body):
         return EntryAnswer.model_validate(runs.delete(ws, id))
+
+
+def _pieces(held: BinaryIO) -> Iterator[bytes]:
+    with held:
+        while piece := held.read(PIECE_BYTES):
+            yield piece
 
 
 def _allowed(ws: Workspace, request: Request, spec: TrainingSpec) -> TrainingSpec:
