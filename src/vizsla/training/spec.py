@@ -327,7 +327,7 @@ class TrainingSpec(BaseModel):
 
 # How a form or a help page puts the settings together.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "What is trained": ("net", "preset", "tune", "weights", "freeze_epochs"),
+    "Network": ("net", "preset", "tune", "weights", "freeze_epochs"),
     "Optimisation": (
         *("epochs", "batch_size", "accumulate", "optimizer", "momentum", "rms_decay", "weight_decay", "layer_decay"),
         *("clip_norm", "ema", "early_stop"),

@@ -21,6 +21,8 @@ SPARK_POINTS = 60
 MAX_SHOWN = 50
 # The last event that tells how far it is lies this near to the end.
 LOOKED_AT = 50
+# Before there is anything to count.
+READYING: dict[str, str] = {"run": "loads libraries, weights and pictures, and times a few steps"}
 
 
 class Work(NamedTuple):
@@ -84,7 +86,8 @@ def _work(ws: Workspace, kept: Kept, job: Job) -> Work:
         run = orjson.loads(item.body)["run"]
         total = run["steps_per_epoch"] * run["spec"]["epochs"]
     if not latest or job.state == "queued":
-        return Work(job, None, "", "", None, "", total, str(following))
+        words = READYING.get(job.kind, "loads libraries and pictures") if job.state in ("starting", "running") else ""
+        return Work(job, None, "", words, None, "", total, str(following))
     last = latest[0]
     if last["event"] == "progress":
         share = last["done"] / last["total"] if last["total"] else None
