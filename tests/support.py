@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
+import uvicorn
 from PIL import Image, ImageDraw
 
+import vizsla
 from vizsla import events
+from vizsla.api import keeper
+from vizsla.images import links
 from vizsla.images.preprocess import Preprocess
 from vizsla.training.run import Arithmetic, DatasetRef, Input, Run
 from vizsla.training.spec import TrainingSpec
+from vizsla.web.app import create_app
 
 
 class Done(NamedTuple):
@@ -72,6 +81,52 @@ class Server:
         self.process.send_signal(number)
         _, self.said = self.process.communicate(timeout=120)
         return self.process.returncode
+
+
+@contextlib.contextmanager
+def serving_here(root: Path, **options: Any) -> Iterator[str]:
+    """A server on a workspace in a thread of this process, with what no command line can say; yields its address."""
+    with vizsla.open(root) as ws, socket.create_server(("127.0.0.1", 0)) as listening:
+        held = keeper.take(ws)
+        app = create_app(ws, held, **options)
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws="websockets-sansio")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            held.release()
+
+
+@contextlib.contextmanager
+def sharing(folder: Path) -> Iterator[str]:
+    """The files of a folder on a web server of this machine; yields its address."""
+
+    class Files(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(folder))
+
+        def log_message(self, *args: Any) -> None:
+            """Be quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def fetch_here(link: str, *, max_bytes: int) -> bytes:
+    """Fetches as a server does, but from this machine alone."""
+    return await links.fetch(
+        link, max_bytes=max_bytes, reachable=lambda address: str(address) == "127.0.0.1", ports=range(65536)
+    )
 
 
 def kill_process(pid: int | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.browser.conftest import loaded
+from tests.browser.test_links import DROP, PASTE
 from tests.support import Cli, Server
 
 pytestmark = pytest.mark.slow
@@ -81,6 +82,18 @@ def test_a_picture_is_named_as_the_command_names_it(
     figures = server.client.get("/models/shaper").json()["figures"]
     best = next(one for one in figures if one["role"] == "held out")["accuracy"]
     assert f"{100 * best['value']:.1f} %" in page.locator(".lede").inner_text()
+
+
+def test_where_links_are_not_fetched_none_is_offered(server: Server, full: Path, new_page: Callable[..., Any]) -> None:
+    page = new_page(server)
+    page.goto("/runs/first/try")
+    page.get_by_role("heading", name="Drop pictures here").wait_for()
+    assert page.get_by_label("Link to a picture").count() == 0
+    link = "https://pictures.example/a.png"
+    page.evaluate(DROP, link)
+    page.evaluate(PASTE, [link, "body"])
+    page.set_input_files("#pictures", full.parent / "pictures" / "ring" / "003.png")
+    assert list(named(page, 1)) == ["003.png"]
 
 
 def test_a_model_and_its_files(server: Server, tmp_path: Path, new_page: Callable[..., Any]) -> None:

@@ -8,7 +8,7 @@ import ssl
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -19,6 +19,9 @@ from vizsla.cli.output import err, safe
 from vizsla.datasets.upload import MAX_BYTES
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vizsla.web.links import Fetch
 
 MAX_PORT = 65_535
 MAX_UPLOAD_GB = 1e6
@@ -50,6 +53,43 @@ class Reach:
             help="Address of a proxy whose word is taken on who asks, and how (X-Forwarded-For, -Proto).",
         ),
     ] = ()
+
+
+@Parameter(name="*", group="What requests may name")
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Pictures and weights that are not sent."""
+
+    allow: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Folder below which requests may name pictures and weights. May be given more than once.",
+        ),
+    ] = ()
+    allow_links: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Fetch pictures that requests name by links, from the public internet only.",
+        ),
+    ] = False
+
+    def check(self) -> None:
+        """Refuse folders that are not there."""
+        for folder in self.allow:
+            if not folder.is_dir():
+                raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
+
+    def fetch(self) -> Fetch | None:
+        """What gets the pictures behind links, if they may be named."""
+        if not self.allow_links:
+            return None
+        from vizsla.images import links
+
+        return links.fetch
 
 
 @Parameter(name="*", group="Room")
@@ -89,14 +129,7 @@ def serve(
         str, Parameter(help="Address to listen on. One that others can reach needs an account, and TLS.")
     ] = "127.0.0.1",
     port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 5000,
-    allow: Annotated[
-        tuple[Path, ...],
-        Parameter(
-            negative="",
-            show_default=False,
-            help="Folder below which requests may name pictures and weights. May be given more than once.",
-        ),
-    ] = (),
+    named: Named = Named(),
     limits: Limits = Limits(),
     reach: Reach = Reach(),
     log_format: Annotated[
@@ -116,9 +149,7 @@ def serve(
     from vizsla.web.app import create_app
     from vizsla.web.guard import LOOPBACK
 
-    for folder in allow:
-        if not folder.is_dir():
-            raise InvalidInput("There is no such folder.", where=str(folder), remedy="Give folders with --allow.")
+    named.check()
     max_upload_bytes = limits.max_upload_bytes()
     _check_certificate(reach)
     _check_proxies(reach)
@@ -130,7 +161,8 @@ def serve(
             app = create_app(
                 ws,
                 keeper.take(ws),
-                allowed=allow,
+                allowed=named.allow,
+                fetch=named.fetch(),
                 proxied=bool(reach.proxy),
                 max_upload_bytes=max_upload_bytes,
                 closing=lambda: server.should_exit,

@@ -92,8 +92,12 @@ class Pool:
         finally:
             self.places_taken -= 1
 
-    async def predict(self, folder: Path, pictures: Sequence[Sent], *, top: int) -> list[dict[str, Any]]:
+    async def predict(
+        self, folder: Path, pictures: Sequence[Sent], *, top: int, thumbnails: bool = False
+    ) -> list[dict[str, Any]]:
         """Classify pictures with the model in a folder: of each its `scores` and its `error`, as `Prediction` has them.
+
+        With `thumbnails`, of each also its `thumbnail`, a small JPEG in base64, or None where it is no picture.
 
         Raises:
             InvalidInput: it is not a whole model.
@@ -101,7 +105,7 @@ class Pool:
             TooSlow: it took too long; its process was replaced.
             WorkerDied: the process was killed at this work.
         """
-        found: list[dict[str, Any]] = (await self.ask(folder, pictures, top=top))["predictions"]
+        found: list[dict[str, Any]] = (await self.ask(folder, pictures, top=top, thumbnails=thumbnails))["predictions"]
         return found
 
     async def ask(self, folder: Path, pictures: Sequence[Sent], **question: Any) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """The process that keeps models loaded and classifies pictures for a server: `python -m vizsla.models.warm`.
 
-Its standard input is a socket. A request is a frame of JSON with `folder` (of the model), `top`, and `sizes`, followed
-by that many bytes for each picture; the answer is a frame with `predictions` in that order, or with `failed`. A frame
-is its length, 4 bytes, and then the JSON. The process ends with the socket, also in the middle of its work.
+Its standard input is a socket. A request is a frame of JSON with `folder` (of the model), `top`, `thumbnails`, and
+`sizes`, followed by that many bytes for each picture; the answer is a frame with `predictions` in that order, or with
+`failed`. A frame is its length, 4 bytes, and then the JSON. The process ends with the socket, also in the middle of its
+work.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 import os
 import select
@@ -21,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from vizsla import work
-from vizsla.errors import VizslaError
+from vizsla.errors import InvalidInput, VizslaError
+from vizsla.images.decode import Size, decode
 from vizsla.models.card import GRAPH
 from vizsla.models.predictor import BATCH, Prediction, Predictor
 
@@ -32,6 +36,7 @@ MAX_MODELS = 4
 MAX_GRAPH_BYTES = 10**9
 # The cores are for trainings: a request is computed on one of them.
 THREADS = 1
+THUMBNAIL = Size(256, 256)
 
 
 class Models:
@@ -110,20 +115,33 @@ def _answer(models: Models, request: dict[str, Any], source: IO[bytes]) -> dict[
     sizes = list(request["sizes"])
     try:
         predictor = models.get(Path(request["folder"]))
-        found: list[Prediction] = []
+        found: list[dict[str, Any]] = []
         while sizes:
             group = [exactly(source, sizes.pop(0)) for _ in sizes[:BATCH]]
-            found += predictor.predict(group, top=request["top"])
+            made = [_thumbnail(data) for data in group] if request.get("thumbnails") else [None] * len(group)
+            answers = predictor.predict(group, top=request["top"])
+            found += [_told(one) | {"thumbnail": small} for one, small in zip(answers, made, strict=True)]
     except Exception as error:
         for size in sizes:
             exactly(source, size)
         return failed(error, Path(request["folder"]))
-    return {
-        "predictions": [
-            {"scores": one.scores, "error": {"kind": one.error.kind, "what": one.error.what} if one.error else None}
-            for one in found
-        ]
-    }
+    return {"predictions": found}
+
+
+def _told(one: Prediction) -> dict[str, Any]:
+    return {"scores": one.scores, "error": {"kind": one.error.kind, "what": one.error.what} if one.error else None}
+
+
+def _thumbnail(data: bytes) -> str | None:
+    """A small JPEG of a picture in base64; None where it is none."""
+    try:
+        image = decode(data, target=THUMBNAIL)
+    except InvalidInput:
+        return None
+    image.thumbnail(THUMBNAIL)
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=90, subsampling=0)
+    return base64.b64encode(held.getvalue()).decode("ascii")
 
 
 def failed(error: Exception, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from vizsla.web.attempts import Attempts
 from vizsla.web.bounded import Bounded
 from vizsla.web.guard import Guard
 from vizsla.web.kept import Kept
+from vizsla.web.links import Fetch, LinkedPictures, Links
 from vizsla.web.live import Live
 from vizsla.web.once import Keys
 from vizsla.web.pages import site
@@ -73,6 +74,7 @@ def create_app(
     allowed: Sequence[Path] = (),
     proxied: bool = False,
     max_upload_bytes: int = MAX_BYTES,
+    fetch: Fetch | None = None,
     closing: Callable[[], bool] = lambda: False,
 ) -> FastAPI:
     """The app of a server on a workspace, which also looks after its queue.
@@ -82,6 +84,7 @@ def create_app(
         allowed: folders below which a request may name files to read.
         proxied: the word of a proxy is taken on where requests come from.
         max_upload_bytes: of one upload.
+        fetch: gets the bytes of pictures that requests name by links; without it such requests are refused.
         closing: whether the server is to end: answers that go on for long end then.
     """
     app = FastAPI(
@@ -98,6 +101,7 @@ def create_app(
     app.state.held = held
     app.state.allowed = tuple(folder.resolve() for folder in allowed)
     app.state.max_upload_bytes = max_upload_bytes
+    app.state.links = Links(fetch) if fetch is not None else None
     app.state.requests = metrics.Requests()
     app.state.attempts = Attempts()
     app.state.has_accounts = False
@@ -111,10 +115,15 @@ def create_app(
     app.state.closing = closing
     ws.store.answers.give_up_all()  # nobody else answers on this workspace
     problems.install(app)
-    app.openapi = partial(problems.describe, app)  # type: ignore[method-assign]
+    app.openapi = partial(problems.describe, app, (LinkedPictures,))  # type: ignore[method-assign]
     app.add_middleware(Bounded)
     # The last is the first to see a request.
     app.add_middleware(Guard, ws=ws, requests=app.state.requests, proxied=proxied)
+    _add_routes(app)
+    return app
+
+
+def _add_routes(app: FastAPI) -> None:
     api = APIRouter(prefix="/api/v1")
     for noun in NOUNS:
         api.include_router(noun.router, dependencies=[Depends(auth.by_method)])
@@ -124,7 +133,6 @@ def create_app(
     app.add_api_route("/healthz", _alive, include_in_schema=False)
     app.add_api_route("/readyz", _ready, include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False, response_class=PlainTextResponse)
-    return app
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from vizsla.models.predictions import Score
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import find_checkpoint
 from vizsla.web import pictures
+from vizsla.web.links import Unfetched
 from vizsla.web.schema import Answer, read
 
 MODULE = "vizsla.models.insight_worker"
@@ -88,6 +89,7 @@ async def look(request: Request, ws: Workspace, id: str, checkpoint: str, **ques
 
     Raises:
         InvalidInput: the request brings no picture, or several, or the picture cannot be read.
+        VizslaError: it brings a link to one that cannot be fetched; see `images.links.fetch`.
         NotFound: there is no such checkpoint.
         Busy, TooSlow, WorkerDied: as for `pool.Pool.predict`.
     """
@@ -101,7 +103,10 @@ async def look(request: Request, ws: Workspace, id: str, checkpoint: str, **ques
         async with pictures.brought(request) as brought:
             if len(brought) != 1:
                 raise InvalidInput("One picture is looked at a time.", where="body", remedy="Send one.")
-            if (brought[0].size or 0) > pictures.MAX_PICTURE_BYTES:
+            (picture,) = brought
+            if isinstance(picture, Unfetched):
+                raise picture.error
+            if (picture.size or 0) > pictures.MAX_PICTURE_BYTES:
                 raise TooLarge(f"The picture has more than {pictures.MAX_PICTURE_BYTES:,} bytes.")
-            answer: dict[str, Any] = await pool.ask(ws.folder("run", id), brought, step=found, **question)
+            answer: dict[str, Any] = await pool.ask(ws.folder("run", id), [picture], step=found, **question)
     return answer | {"checkpoint": found}

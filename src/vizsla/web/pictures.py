@@ -1,11 +1,11 @@
-"""The pictures that a request brings (the files of a form, or one as its body), and what a model sees in them."""
+"""The pictures that a request brings (files of a form, one as its body, or links), and what a model sees in them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -22,14 +22,16 @@ from vizsla.errors import InvalidInput, TooLarge
 from vizsla.models.card import Card
 from vizsla.models.predictions import MAX_TOP, Score
 from vizsla.store.workspace import Workspace
+from vizsla.web import links
+from vizsla.web.links import LinkedPictures, Links, Unfetched
 from vizsla.web.schema import Answer
 
 Top = Annotated[int, Query(ge=1, le=MAX_TOP, description="How many classes to name for each picture.")]
+Thumbnails = Annotated[bool, Query(description="A small JPEG of each picture too.")]
 
 MAX_PICTURES = 64
 MAX_BYTES = 64_000_000
 MAX_PICTURE_BYTES = 32_000_000
-IN_MEMORY_BYTES = 2**20
 PATIENCE_S = 60
 
 BODY: dict[str, Any] = {
@@ -45,42 +47,51 @@ BODY: dict[str, Any] = {
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": {"$ref": f"#/components/schemas/{LinkedPictures.__name__}"}},
     },
 }
 """what the routes take, for the OpenAPI document"""
 
 
 @contextlib.asynccontextmanager
-async def brought(request: Request) -> AsyncIterator[list[UploadFile]]:
+async def brought(request: Request) -> AsyncIterator[Sequence[UploadFile | Unfetched]]:
     """The pictures of a request. What does not fit into memory lies in a temporary file meanwhile.
 
     Raises:
-        InvalidInput: there is none, or the request is of another kind.
+        InvalidInput, RequestValidationError: there is none, or the request is of another kind.
         TooLarge: there are too many.
         DiskFull: there is no room for them.
+        Forbidden: it brings links, and the server fetches none.
         HTTPException: they did not come in time.
     """
     async with contextlib.AsyncExitStack() as closing:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 with files.disk_errors(Path(gettempdir(), "picture")):
-                    found = await _read(request)
+                    found = await _read(request, closing)
         except TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"The pictures took longer than {PATIENCE_S} s.") from None
-        for picture in found:
-            closing.push_async_callback(picture.close)
         yield found
 
 
-async def _read(request: Request) -> list[UploadFile]:
+async def _read(request: Request, closing: contextlib.AsyncExitStack) -> Sequence[UploadFile | Unfetched]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith("image/"):
-        return [await _body(request)]
+    if kind == "application/json":
+        wanted = await links.named(request)
+        fetching: Links = request.app.state.links
+        return await fetching.bring(wanted, closing, max_each=MAX_PICTURE_BYTES, max_bytes=MAX_BYTES)
+    found = [await _body(request)] if kind.startswith("image/") else await _form(request, kind)
+    for picture in found:
+        closing.push_async_callback(picture.close)
+    return found
+
+
+async def _form(request: Request, kind: str) -> list[UploadFile]:
     if kind != "multipart/form-data":
         raise InvalidInput(
             "This request brings no pictures.",
             where="content-type",
-            remedy="Send them as the files of a form (multipart/form-data), or one as the body, as image/jpeg.",
+            remedy="Send them as files of a form (multipart/form-data), or one as the body, as image/jpeg.",
         )
     parser = MultiPartParser(request.headers, _bounded(request), max_files=MAX_PICTURES, max_fields=0)
     try:
@@ -102,7 +113,7 @@ def _wrong_form(detail: str) -> TooLarge | InvalidInput:
 
 
 async def _body(request: Request) -> UploadFile:
-    held = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with what is made of it
+    held = SpooledTemporaryFile(max_size=links.IN_MEMORY_BYTES)  # noqa: SIM115 - closed with what is made of it
     picture = UploadFile(held, size=0, filename="body")  # type: ignore[arg-type]
     try:
         async for chunk in _bounded(request):
@@ -138,9 +149,10 @@ class ErrorAnswer(Answer):
 class PredictionAnswer(Answer):
     """What a model sees in one picture: the best classes first, or the reason why it could not look."""
 
-    picture: str = Field(description="name of its file")
+    picture: str = Field(description="name of its file, or its link")
     scores: list[Score]
     error: ErrorAnswer | None
+    thumbnail: str | None = Field(None, description="if asked for, and it is a picture: JPEG in base64")
 
 
 class ModelAnswer(Answer):
@@ -159,27 +171,30 @@ class Predicted(Answer):
     seconds: float = Field(description="from when the pictures were here")
 
 
-async def classify(request: Request, ws: Workspace, card: Card, top: int) -> Predicted:
+async def classify(request: Request, ws: Workspace, card: Card, top: int, thumbnails: bool = False) -> Predicted:
     """Classify the pictures of a request; one that is no picture, or is too large, fails alone."""
     pool, counted = request.app.state.pool, request.app.state.predictions
     with pool.place():
         async with brought(request) as pictures:
             began = time.perf_counter()
-            fitting = [picture for picture in pictures if (picture.size or 0) <= MAX_PICTURE_BYTES]
-            answers = iter(await pool.predict(ws.folder("model", card.id), fitting, top=top))
-            found = [_prediction(picture, next(answers) if picture in fitting else _TOO_LARGE) for picture in pictures]
+            fitting = [one for one in pictures if isinstance(one, UploadFile) and (one.size or 0) <= MAX_PICTURE_BYTES]
+            folder = ws.folder("model", card.id)
+            answers = iter(await pool.predict(folder, fitting, top=top, thumbnails=thumbnails) if fitting else ())
+            found = [_prediction(picture, next(answers) if picture in fitting else None) for picture in pictures]
             seconds = time.perf_counter() - began
     counted.add(seconds, rejected=sum(one.error is not None for one in found), pictures=len(found))
     model = ModelAnswer(id=card.id, name=card.name, checkpoint=card.run.checkpoint)
     return Predicted(model=model, predictions=found, seconds=round(seconds, 4))
 
 
-_TOO_LARGE = {
-    "scores": [],
-    "error": {"kind": "invalid-input", "what": f"more than the limit of {MAX_PICTURE_BYTES // 10**6} MB"},
-}
-
-
-def _prediction(picture: UploadFile, answer: dict[str, Any]) -> PredictionAnswer:
+def _prediction(picture: UploadFile | Unfetched, answer: dict[str, Any] | None) -> PredictionAnswer:
+    name = picture.filename or ""
+    if answer is None:
+        refused = picture.error if isinstance(picture, Unfetched) else _TOO_LARGE
+        told = ErrorAnswer(kind=refused.kind, what=f"{refused.what} {refused.remedy}".strip())
+        return PredictionAnswer(picture=name, scores=[], error=told)
     scores = [Score(label=label, probability=probability) for label, probability in answer["scores"]]
-    return PredictionAnswer(picture=picture.filename or "", scores=scores, error=answer["error"])
+    return PredictionAnswer(picture=name, scores=scores, error=answer["error"], thumbnail=answer.get("thumbnail"))
+
+
+_TOO_LARGE = InvalidInput(f"more than the limit of {MAX_PICTURE_BYTES // 10**6} MB")

@@ -74,8 +74,12 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 """what every route may answer, for the OpenAPI document"""
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, in which problems have their own media type."""
+def describe(app: FastAPI, bodies: Sequence[type[BaseModel]] = ()) -> dict[str, Any]:
+    """The OpenAPI document, in which problems have their own media type.
+
+    Args:
+        bodies: of requests that routes read themselves.
+    """
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schemes = {
@@ -96,6 +100,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
                     operation["responses"][status]["content"] = {
                         MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
                     }
+        found["components"]["schemas"].update({body.__name__: body.model_json_schema() for body in bodies})
         for name, example in _examples().items():
             found["components"]["schemas"][name]["examples"] = [example]
         app.openapi_schema = found

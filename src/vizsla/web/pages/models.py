@@ -16,6 +16,7 @@ from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web import pictures
 from vizsla.web.kept import Known
+from vizsla.web.links import MAX_LINKS
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
 from vizsla.web.pages.made import Made
@@ -87,6 +88,7 @@ def try_model(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLResp
         run=_here(ws, "run", card.run.id),
         max_pictures=pictures.MAX_PICTURES,
         max_bytes=pictures.MAX_BYTES,
+        max_links=MAX_LINKS if request.app.state.links is not None else 0,
     )
 
 

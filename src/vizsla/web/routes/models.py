@@ -96,10 +96,15 @@ def get_model(ws: Ws, kept: Known, reference: str, request: Request) -> Response
 
 
 @router.post("/{reference}/predict", openapi_extra={"requestBody": pictures.BODY})
-async def predict(ws: Ws, reference: str, request: Request, top: pictures.Top = 5) -> pictures.Predicted:
-    """Classify pictures: the files of a form, or one as the body. One that cannot be read fails alone."""
+async def predict(
+    ws: Ws, reference: str, request: Request, top: pictures.Top = 5, thumbnails: pictures.Thumbnails = False
+) -> pictures.Predicted:
+    """Classify pictures: the files of a form, one as the body, or links, where the server was started to fetch them.
+
+    One that cannot be read, or fetched, fails alone.
+    """
     card = await run_in_threadpool(read, ws, "model", reference, models.get)
-    return await pictures.classify(request, ws, card, top)
+    return await pictures.classify(request, ws, card, top, thumbnails)
 
 
 @router.get("/{reference}/archive", response_class=StreamingResponse)

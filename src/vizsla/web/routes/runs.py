@@ -314,13 +314,15 @@ async def predict(
     ws: Ws,
     reference: str,
     request: Request,
+    *,
     top: pictures.Top = 5,
+    thumbnails: pictures.Thumbnails = False,
     checkpoint: Annotated[str | None, Query(description="best, last or a step; the newest model by default.")] = None,
 ) -> pictures.Predicted:
     """Classify pictures with the newest model that was made of a run; 409 while there is none."""
     id = await run_in_threadpool(exact, ws, reference, "run")
     card = await run_in_threadpool(models.newest_of, ws, id, checkpoint)
-    return await pictures.classify(request, ws, card, top)
+    return await pictures.classify(request, ws, card, top, thumbnails)
 
 
 CheckpointAsked = Annotated[str, Query(description="best, last or a step.", pattern=CHECKPOINT)]

@@ -1,4 +1,4 @@
-// Pictures that are dropped, pasted or chosen, and what a model sees in them.
+// Pictures that are dropped, pasted, chosen or linked, and what a model sees in them. The server fetches what is linked.
 import { ask, Problem } from "./api.js";
 
 const GROUP = 8, SHOWN = 120, TOP = 5;
@@ -7,7 +7,9 @@ const HIDDEN = /[\x00-\x1f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 const zone = document.getElementById("drop"), input = document.getElementById("pictures");
 const answers = document.getElementById("answers"), told = document.getElementById("told");
 const summary = document.getElementById("summary"), rows = summary.querySelector("tbody");
+const byLink = document.getElementById("by-link"); // only where the server fetches pictures
 const { model, maxPictures, maxBytes } = zone.dataset;
+const LINK = /^https?:\/\/\S+$/i;
 let waiting = [], done = [], busy = false;
 
 export const visible = (text) =>
@@ -28,48 +30,71 @@ function isolated(text, className) {
   return one;
 }
 
+function place(name, address) {
+  const card = document.getElementById("answer").content.firstElementChild.cloneNode(true);
+  const image = card.querySelector("img");
+  image.addEventListener("load", () => image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 64));
+  image.addEventListener("error", () => image.remove()); // a format that models read and browsers do not show
+  if (address) image.src = address;
+  card.querySelector("[data-file]").append(isolated(name));
+  answers.prepend(card);
+  return card;
+}
+
 function add(files) {
-  if (!files.length) return;
-  for (const file of files) {
-    const card = document.getElementById("answer").content.firstElementChild.cloneNode(true);
-    const image = card.querySelector("img");
-    image.src = URL.createObjectURL(file);
-    image.addEventListener("load", () => image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 64));
-    image.addEventListener("error", () => image.remove()); // a format that models read and browsers do not show
-    card.querySelector("[data-file]").append(made("bdi", visible(file.name)));
-    answers.prepend(card);
-    waiting.push({ file, card });
-  }
+  for (const file of files) waiting.push({ name: file.name, file, card: place(file.name, URL.createObjectURL(file)) });
+  begin();
+}
+
+function follow(links) {
+  if (byLink) for (const link of links) waiting.push({ name: link, link, card: place(link) });
+  begin();
+}
+
+function begin() {
   while (answers.childElementCount > SHOWN) answers.lastElementChild.remove();
   next();
+}
+
+// The next few that wait: files, or links.
+function group() {
+  const taken = [], { link } = waiting[0];
+  const most = Math.min(GROUP, link ? byLink.dataset.maxLinks : maxPictures);
+  let bytes = 0;
+  while (waiting.length && taken.length < most && !link === !waiting[0].link && (link || !taken.length || bytes + waiting[0].file.size < 0.9 * maxBytes)) {
+    bytes += waiting[0].file?.size ?? 0;
+    taken.push(waiting.shift());
+  }
+  return taken;
+}
+
+function predict(taken) {
+  const address = `/api/v1/models/${model}/predict?top=${TOP}`;
+  if (taken[0].link) return ask("POST", `${address}&thumbnails=true`, { links: taken.map((one) => one.link) });
+  const form = new FormData();
+  for (const { file } of taken) form.append("pictures", file, file.name);
+  return ask("POST", address, form);
 }
 
 async function next() {
   if (busy || !waiting.length) return;
   busy = true;
-  const group = [];
-  let bytes = 0;
-  while (waiting.length && group.length < Math.min(GROUP, maxPictures) && (!group.length || bytes + waiting[0].file.size < 0.9 * maxBytes)) {
-    bytes += waiting[0].file.size;
-    group.push(waiting.shift());
-  }
-  told.textContent = waiting.length ? `${waiting.length} more wait.` : "Looking at it.";
-  const form = new FormData();
-  for (const { file } of group) form.append("pictures", file, file.name);
+  const taken = group();
+  told.textContent = waiting.length ? `${waiting.length} more wait.` : taken[0].link ? "The server fetches it." : "Looking at it.";
   try {
-    const found = await ask("POST", `/api/v1/models/${model}/predict?top=${TOP}`, form);
-    group.forEach((one, number) => show(one, found.predictions[number], found.seconds, group.length));
+    const found = await predict(taken);
+    taken.forEach((one, number) => show(one, found.predictions[number], found.seconds, taken.length));
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    for (const one of group) show(one, { scores: [], error: { what: problem.text } }, 0, 1);
+    for (const one of taken) show(one, { scores: [], error: { what: problem.text } }, 0, 1);
   }
   busy = false;
   told.textContent = waiting.length ? told.textContent : `${done.length} picture${done.length === 1 ? "" : "s"} looked at.`;
   next();
 }
 
-function show({ file, card }, { scores, error }, seconds, together) {
-  done.push({ name: file.name, scores, error });
+function show({ name, file, link, card }, { scores, error, thumbnail }, seconds, together) {
+  done.push({ name, scores, error });
   for (const { label, probability } of scores) card.querySelector(".bars").append(bar(label, probability));
   const time = seconds < 1 ? `${Math.round(1000 * seconds)} ms` : `${seconds.toFixed(1)} s`;
   card.querySelector("[data-time]").textContent = error ? "" : together > 1 ? `${together} pictures in ${time}` : time;
@@ -77,9 +102,11 @@ function show({ file, card }, { scores, error }, seconds, together) {
   problem.hidden = !error;
   problem.textContent = error?.what ?? "";
   const image = card.querySelector("img");
-  if (image && scores.length) image.alt = `${visible(file.name)}: ${visible(scores[0].label)}, ${percent(scores[0].probability)}`;
-  card.dispatchEvent(new CustomEvent("answered", { bubbles: true, detail: { file, scores, error } }));
-  list(file.name, scores, error);
+  if (thumbnail) image.src = `data:image/jpeg;base64,${thumbnail}`;
+  else if (link) image.remove();
+  if (image && scores.length) image.alt = `${visible(name)}: ${visible(scores[0].label)}, ${percent(scores[0].probability)}`;
+  card.dispatchEvent(new CustomEvent("answered", { bubbles: true, detail: { file, link, scores, error } }));
+  list(name, scores, error);
 }
 
 function bar(label, probability) {
@@ -139,5 +166,21 @@ document.getElementById("forget").addEventListener("click", () => {
 input.addEventListener("change", () => { add([...input.files]); input.value = ""; });
 for (const type of ["dragover", "dragenter"]) addEventListener(type, (event) => { event.preventDefault(); zone.classList.add("over"); });
 addEventListener("dragleave", (event) => event.relatedTarget ?? zone.classList.remove("over"));
-addEventListener("drop", (event) => { event.preventDefault(); zone.classList.remove("over"); add([...event.dataTransfer.files]); });
-addEventListener("paste", (event) => add([...event.clipboardData.files]));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  zone.classList.remove("over");
+  bring(event.dataTransfer, "text/uri-list");
+});
+addEventListener("paste", (event) => bring(event.clipboardData, "text/plain", event.target));
+byLink?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  follow([byLink.elements.link.value.trim()]);
+  byLink.reset();
+});
+
+// What is dropped or pasted: files, or else links, one a line. Into a field a text goes as it is.
+function bring(held, kind, target) {
+  if (held.files.length) return add([...held.files]);
+  const lines = held.getData(kind).split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
+  if (!target?.closest?.("input, textarea") && lines.every((line) => LINK.test(line))) follow(lines);
+}

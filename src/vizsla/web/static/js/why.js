@@ -3,15 +3,20 @@ import { ask, Problem } from "./api.js";
 
 const { run, checkpoint } = document.getElementById("drop").dataset;
 
-async function explain(card, file, label) {
-  const why = card.querySelector("[data-why]"), told = card.querySelector("[data-time]");
+function brought(file, link) {
+  if (link) return { links: [link] };
   const form = new FormData();
   form.append("pictures", file, file.name);
+  return form;
+}
+
+async function explain(card, body, label) {
+  const why = card.querySelector("[data-why]"), told = card.querySelector("[data-time]");
   const asked = new URLSearchParams({ checkpoint, ...(label !== undefined && { class: label }) });
   why.querySelector("button").disabled = true;
   told.textContent = "Looking into the network.";
   try {
-    const found = await ask("POST", `/api/v1/runs/${run}/explain?${asked}`, form);
+    const found = await ask("POST", `/api/v1/runs/${run}/explain?${asked}`, body);
     const seen = card.querySelector(".seen");
     const image = seen.querySelector("img") ?? seen.appendChild(document.createElement("img"));
     image.src = `data:image/png;base64,${found.picture}`;
@@ -28,7 +33,7 @@ async function explain(card, file, label) {
   }
 }
 
-document.getElementById("answers").addEventListener("answered", ({ target: card, detail: { file, scores } }) => {
+document.getElementById("answers").addEventListener("answered", ({ target: card, detail: { file, link, scores } }) => {
   if (!run || !scores.length) return;
   const why = card.querySelector("[data-why]"), select = why.querySelector("select");
   for (const [number, { label }] of scores.entries()) {
@@ -37,7 +42,7 @@ document.getElementById("answers").addEventListener("answered", ({ target: card,
     option.textContent = `for ${label}`;
     select.append(option);
   }
-  const look = () => explain(card, file, scores[Number(select.value)].label);
+  const look = () => explain(card, brought(file, link), scores[Number(select.value)].label);
   why.hidden = false;
   why.querySelector("button").addEventListener("click", look);
   select.addEventListener("change", look);

@@ -1,0 +1,320 @@
+"""A picture by its link, from the public internet only.
+
+Who names a link has this machine ask for them. So that nobody looks through it into the network that it stands in,
+every address that a host has must be public, the connection goes to an address that was looked at, and what is refused
+is told in the same words whether something is there or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Container, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import NamedTuple
+
+import httpx
+import psutil
+
+from vizsla.errors import InvalidInput, TooLarge, TooSlow, Unavailable, VizslaError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Reachable = Callable[[Address], bool]
+Resolve = Callable[[str, int], Sequence[str]]
+
+MAX_LINK = 2000
+MAX_REDIRECTS = 5
+TIMEOUT_S = 10.0
+# Of one host: that may be looked at, and that are asked.
+MAX_ADDRESSES = 32
+MAX_ASKED = 4
+PORTS = (80, 443)
+REDIRECTS = (301, 302, 303, 307, 308)
+HEADERS = {
+    "User-Agent": "Vizsla",
+    # The formats that are decoded; a server that can choose sends no others.
+    "Accept": "image/jpeg, image/png, image/webp, image/gif, image/bmp, image/tiff, image/*;q=0.1",
+    "Accept-Encoding": "identity",
+    "Connection": "close",
+}
+SEND_IT = "Save the picture, and send the file."
+
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+# 127.1, 2130706433 and 0x7f000001 are addresses to a resolver, and names to who reads them.
+_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
+_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Not for everybody, though some versions of Python call them global.
+_RESERVED = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "168.63.129.16/32",  # what Azure tells its machines
+            "192.0.0.0/24",  # protocols; what Oracle's cloud tells its machines
+            "192.88.99.0/24",  # 6to4 relays
+            "2001::/23",  # protocols; Teredo, which holds an IPv4 address
+            "2001:db8::/32",  # documents
+            "2002::/16",  # 6to4, which holds an IPv4 address
+            "3fff::/20",  # documents
+        ),
+    )
+)
+# Apart from other threads: names whose servers are slow hold up nothing but links.
+_resolving = ThreadPoolExecutor(8, thread_name_prefix="names")
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is one of the public internet; of NAT64, whether the IPv4 address in it is."""
+    if address in _NAT64:
+        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
+        return False
+    special = address.is_multicast or address.is_reserved or any(address in network for network in _RESERVED)
+    return address.is_global and not special
+
+
+def is_reachable(address: Address) -> bool:
+    """Whether pictures are fetched from there: public, and not of this machine, whose firewall it would pass by."""
+    own = {one.address.partition("%")[0] for them in psutil.net_if_addrs().values() for one in them}
+    return is_public(address) and str(address) not in own
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a host, as the system knows them; blocks."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+async def fetch(
+    link: str,
+    *,
+    max_bytes: int,
+    timeout_s: float = TIMEOUT_S,
+    reachable: Reachable = is_reachable,
+    resolve: Resolve = resolve,
+    ports: Container[int] = PORTS,
+    trusted: ssl.SSLContext | None = None,
+) -> bytes:
+    """The bytes behind a link, which say that they are a picture.
+
+    Args:
+        timeout_s: for all of it, with every redirect.
+        reachable: which addresses may be asked.
+        resolve: the addresses of a host.
+        ports: that may be asked.
+        trusted: certificates, by default those of well-known authorities.
+
+    Raises:
+        InvalidInput: it is no such link, it leads to no public address, or to no picture.
+        TooLarge: it has more bytes.
+        TooSlow: it took longer.
+        Unavailable: the host does not answer, or not with a picture.
+    """
+    way = _Way(reachable, resolve, ports, trusted or _authorities())
+    try:
+        async with asyncio.timeout(timeout_s):
+            place = _place(link, ports)
+            for _ in range(1 + MAX_REDIRECTS):
+                async with _asked(place, way, timeout_s) as response:
+                    if response.status_code not in REDIRECTS:
+                        return await _content(response, place, max_bytes)
+                    place = _next(response, place, ports)
+    except TimeoutError:
+        raise TooSlow(f"The link took longer than {timeout_s:g} s.", where=_shown(link), remedy=SEND_IT) from None
+    raise InvalidInput(
+        f"The link leads on more than {MAX_REDIRECTS} times.", where=_shown(link), remedy="Link to the picture itself."
+    )
+
+
+class _Way(NamedTuple):
+    """How hosts are found and asked."""
+
+    reachable: Reachable
+    resolve: Resolve
+    ports: Container[int]
+    trusted: ssl.SSLContext
+
+
+class _Place(NamedTuple):
+    """Where a picture is said to be."""
+
+    url: httpx.URL
+    host: str
+    """without the dot at its end"""
+    port: int
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _place(link: str, ports: Container[int]) -> _Place:
+    """The parts of a link.
+
+    Raises:
+        InvalidInput: it is none, or one that is not followed.
+    """
+    remedy = "Write it like https://example.org/picture.jpg."
+    try:
+        url = httpx.URL(link.strip()) if len(link) <= MAX_LINK else None
+    except (httpx.InvalidURL, UnicodeError):
+        url = None
+    if url is None or not url.scheme:
+        raise InvalidInput("This is no link.", where=_shown(link), remedy=remedy)
+    if url.scheme not in ("http", "https"):
+        raise InvalidInput("Only links of http and https are followed.", where=_shown(link), remedy=remedy)
+    if url.userinfo:
+        # Not shown: it may hold a secret.
+        raise InvalidInput("A link with a name or password is not followed.", where="link", remedy=SEND_IT)
+    host = url.raw_host.decode("ascii").lower().removesuffix(".")
+    if _literal(host) is None and not _NAME.fullmatch(host):
+        raise InvalidInput("This is no link.", where=_shown(link), remedy=remedy)
+    port = url.port if url.port is not None else {"http": 80, "https": 443}[url.scheme]
+    if port not in ports:
+        raise InvalidInput(f"No picture is fetched from port {port}.", where=_shown(link), remedy=SEND_IT)
+    return _Place(url.copy_with(host=host), host, port)
+
+
+def _literal(host: str) -> Address | None:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host)
+    return None
+
+
+def _shown(link: str) -> str:
+    return link if len(link) <= 100 else f"{link[:100]}…"
+
+
+async def _addresses(place: _Place, way: _Way) -> list[Address]:
+    """Where the host of a link is asked for.
+
+    Raises:
+        InvalidInput: it has no address, or one that may not be asked: which of both it is would tell what names there
+            are in the network here.
+    """
+    literal = _literal(place.host)
+    if literal is not None:
+        found = [literal]
+    elif _NUMBER.fullmatch(place.host):
+        found = []
+    else:
+        loop = asyncio.get_running_loop()
+        try:
+            texts = await loop.run_in_executor(_resolving, way.resolve, place.host, place.port)
+            found = [ipaddress.ip_address(text) for text in texts]
+        except (OSError, ValueError):  # among them a name that cannot be asked for
+            found = []
+    if not 0 < len(found) <= MAX_ADDRESSES or not all(map(way.reachable, found)):
+        raise InvalidInput(
+            "The link leads to no address on the public internet.",
+            where=_shown(place.host),
+            remedy="Check how it is written. Pictures in a private network are sent as files.",
+        )
+    return list(dict.fromkeys(found))[:MAX_ASKED]
+
+
+@contextlib.asynccontextmanager
+async def _asked(place: _Place, way: _Way, timeout_s: float) -> AsyncIterator[httpx.Response]:
+    """The answer of a place, without its content.
+
+    A connection is for one answer: another host at the same address has another certificate.
+    """
+    addresses = await _addresses(place, way)
+    async with httpx.AsyncHTTPTransport(verify=way.trusted, trust_env=False) as transport:
+        response = await _first(transport, place, addresses, timeout_s)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+
+async def _first(
+    transport: httpx.AsyncHTTPTransport, place: _Place, addresses: Sequence[Address], timeout_s: float
+) -> httpx.Response:
+    """The answer at the first of the addresses that can be connected to. Nobody looks the name up again.
+
+    Raises:
+        Unavailable: there is none, or it is no answer.
+    """
+    # A connection that hangs leaves time for the next address.
+    seconds = {"connect": timeout_s / 3, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
+    extensions = {"sni_hostname": place.host, "timeout": seconds}
+    headers = HEADERS | {"Host": place.url.netloc.decode("ascii")}
+    failed: httpx.TransportError
+    for address in addresses:
+        url = place.url.copy_with(host=str(address))
+        try:
+            request = httpx.Request("GET", url, headers=headers, extensions=extensions)
+            return await transport.handle_async_request(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            failed = error
+        except httpx.TransportError as error:
+            raise _silence(error, place) from None
+    raise _silence(failed, place)
+
+
+def _silence(error: httpx.TransportError, place: _Place) -> VizslaError:
+    what = "The host of the link does not answer as it should."
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        what = "The certificate of the link's host is not trusted."
+    return Unavailable(what, where=_shown(place.host), remedy=SEND_IT)
+
+
+def _next(response: httpx.Response, place: _Place, ports: Container[int]) -> _Place:
+    """Where a place sends its callers, which is looked at like the first.
+
+    Raises:
+        InvalidInput: that cannot be followed.
+    """
+    try:
+        target = str(place.url.join(response.headers.get("location", "")))
+    except (httpx.InvalidURL, UnicodeError):
+        target = ""
+    there = _place(target, ports)
+    if place.url.scheme == "https" and there.url.scheme == "http":
+        raise InvalidInput("The link leads from https to http.", where=_shown(place.host), remedy=SEND_IT)
+    return there
+
+
+async def _content(response: httpx.Response, place: _Place, max_bytes: int) -> bytes:
+    """What a place answers, if it is a picture as it stands.
+
+    Raises:
+        Unavailable, InvalidInput, TooLarge: it is none.
+    """
+    where = _shown(place.host)
+    if response.status_code != httpx.codes.OK:
+        raise Unavailable(
+            f"The host of the link answers {response.status_code}.",
+            where=where,
+            remedy="See whether the link opens in a browser that is not signed in there.",
+        )
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        raise InvalidInput(
+            f"The link leads to no picture, but to {_shown(kind) or 'something without a type'}.",
+            where=where,
+            remedy="Link to the picture itself, not to the page that shows it.",
+        )
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        # What is packed may be a thousand times larger than what was counted.
+        raise InvalidInput("The host of the link sends it packed.", where=where, remedy=SEND_IT)
+    declared = response.headers.get("content-length", "0")
+    data = bytearray()
+    too_large = TooLarge(f"more than the limit of {max_bytes / 1e6:g} MB", where=where, remedy="Send a smaller one.")
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
+        raise too_large
+    try:
+        async for chunk in response.aiter_raw():
+            data += chunk
+            if len(data) > max_bytes:
+                raise too_large
+            await asyncio.sleep(0)  # others have their turn, also when it comes in a million pieces at once
+    except httpx.TransportError:
+        raise Unavailable("The host of the link broke off.", where=where, remedy="Try again.") from None
+    return bytes(data)
