@@ -7,9 +7,9 @@ from fastapi import Request, Response
 from vizsla.api import notes, workspace
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Kept
 from vizsla.web.schema import Changed, NotesAnswer, exact
-from vizsla.web.tags import tagged, unchanged
 
 
 def changed(request: Request, ws: Workspace, kind: Kind, reference: str, body: Changed) -> Response:

@@ -11,6 +11,7 @@ from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.plan import Plan
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import PATHS, UPLOADABLE, DatasetSpec, upload_id
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page
 from vizsla.web.once import KEYED, Once
@@ -33,7 +34,6 @@ from vizsla.web.schema import (
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Once)

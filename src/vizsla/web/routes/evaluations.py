@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -30,7 +31,6 @@ from vizsla.web.schema import (
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=Once)

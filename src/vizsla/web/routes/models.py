@@ -15,6 +15,7 @@ from vizsla.datasets.spec import upload_id
 from vizsla.models import archive
 from vizsla.models.card import Card
 from vizsla.web import pictures
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -34,7 +35,6 @@ from vizsla.web.schema import (
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=Once)

@@ -12,6 +12,7 @@ from pydantic import Field
 from vizsla.api import predictions
 from vizsla.datasets.spec import upload_id
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -30,7 +31,6 @@ from vizsla.web.schema import (
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.written import changed, noted
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=Once)

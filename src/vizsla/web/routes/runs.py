@@ -22,6 +22,7 @@ from vizsla.training.rates import Rates
 from vizsla.training.run import State, named_weights
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import insight, pictures
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -47,7 +48,6 @@ from vizsla.web.schema import (
     read,
     some_events,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
 from vizsla.web.written import changed, noted
 
