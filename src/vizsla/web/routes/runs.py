@@ -38,10 +38,11 @@ from vizsla.web.schema import (
     JobAnswer,
     Name,
     NotesAnswer,
-    Page,
     Queued,
     RunAnswer,
     SeriesName,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
@@ -49,7 +50,7 @@ from vizsla.web.schema import (
     some_events,
 )
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
 PREVIEW_S, FIND_RATE_S = 180.0, 300
@@ -142,7 +143,7 @@ class HistoryQuery(BaseModel):
     series: list[SeriesName] = Field([], description="The curves wanted; may be given more than once. Default: all.")
 
 
-@router.get("", response_model=Page[RunAnswer])
+@router.get("", response_model=Things[RunAnswer])
 def list_runs(ws: Ws, kept: Known, wanted: Annotated[RunListing, Query()]) -> Response:
     """The runs that have begun."""
     parents = [parent_id(ws, "dataset", wanted.dataset, "dataset")]
@@ -338,7 +339,7 @@ async def look_at_layers(
 
 @router.patch("/{reference}", response_model=RunAnswer)
 def change_run(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give a run another name, or other notes."""
+    """Give a run another name, other notes, or other tags."""
     return changed(request, ws, "run", reference, body)
 
 
@@ -346,6 +347,12 @@ def change_run(ws: Ws, reference: str, body: Changed, request: Request) -> Respo
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a run."""
     return noted(request, ws, "run", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of a run."""
+    return labelled(request, ws, "run", reference)
 
 
 @router.delete("/{reference}")
