@@ -100,7 +100,7 @@ class Store:
                 if parents:
                     links = [{"child_id": row.id, "parent_id": parent} for parent in dict.fromkeys(parents)]
                     connection.execute(insert(link), links)
-                self.tags.put(connection, row.id, tags)
+                self.tags.put(connection, row.id, kind, tags)
         except IntegrityError:
             if self._named(kind, name):
                 raise Conflict(
@@ -205,7 +205,7 @@ class Store:
 
     def all(self, kind: Kind, *, tags: Sequence[str] = ()) -> list[Entry]:
         """All things of a kind, or those that have all of some tags, oldest first."""
-        query = having(select(entry).where(entry.c.kind == kind), tags).order_by(entry.c.created_at, entry.c.id)
+        query = having(select(entry).where(entry.c.kind == kind), kind, tags).order_by(entry.c.created_at, entry.c.id)
         with self.engine.connect() as connection:
             return [_entry(row) for row in connection.execute(query)]
 
@@ -227,7 +227,7 @@ class Store:
             parents: only what was made from the things of these ids.
             tags: only what has all of these.
         """
-        query = having(select(entry).where(entry.c.kind == kind), tags)
+        query = having(select(entry).where(entry.c.kind == kind), kind, tags)
         if owner is not None:
             query = query.where(entry.c.owner == owner)
         if name is not None:

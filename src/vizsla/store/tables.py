@@ -48,7 +48,9 @@ tag = Table(
     # What tags are compared by, of which case folding may make three times as many characters.
     Column("folded", String(120), primary_key=True),
     Column("tag", String(40), nullable=False),
-    Index("ix_tag_folded", "folded", "entry_id"),
+    # That of the thing: which tags are in use is then read from the index alone.
+    Column("kind", String(16), nullable=False),
+    Index("ix_tag_kind_folded", "kind", "folded", "entry_id", "tag"),
 )
 
 # A piece of work in the queue. It outlives what it was to make, when that was refused or has been deleted.

@@ -67,10 +67,11 @@ def of_folder(folder: Path) -> list[str]:
     return cleaned(found[:MAX_TAGS])
 
 
-def having(query: Select[Any], tags: Sequence[str]) -> Select[Any]:
-    """The rows of a query on entries that have all of some tags."""
+def having(query: Select[Any], kind: Kind, tags: Sequence[str]) -> Select[Any]:
+    """The rows of a query on entries of a kind that have all of some tags."""
     for one in tags:
-        query = query.where(entry.c.id.in_(select(tag.c.entry_id).where(tag.c.folded == folded(one))))
+        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == folded(one)))
+        query = query.where(entry.c.id.in_(tagged))
     return query
 
 
@@ -85,13 +86,14 @@ class Tags:
         """Give a thing these tags and no others; nothing, where it is gone."""
         with self._writer.begin() as connection:
             connection.execute(delete(tag).where(tag.c.entry_id == id))
-            if connection.execute(select(entry.c.id).where(entry.c.id == id)).first() is not None:
-                self.put(connection, id, tags)
+            kind = connection.execute(select(entry.c.kind).where(entry.c.id == id)).scalar()
+            if kind is not None:
+                self.put(connection, id, kind, tags)
 
-    def put(self, connection: Connection, id: str, tags: Sequence[str]) -> None:
+    def put(self, connection: Connection, id: str, kind: Kind, tags: Sequence[str]) -> None:
         """Give tags to a thing that has none."""
         if tags:
-            rows = [{"entry_id": id, "folded": folded(one), "tag": one} for one in tags]
+            rows = [{"entry_id": id, "folded": folded(one), "tag": one, "kind": kind} for one in tags]
             connection.execute(insert(tag), rows)
 
     def of(self, ids: Sequence[str]) -> dict[str, list[str]]:
@@ -110,8 +112,7 @@ class Tags:
         number = func.count()
         query = (
             select(func.max(tag.c.tag), number)
-            .join(entry, entry.c.id == tag.c.entry_id)
-            .where(entry.c.kind == kind)
+            .where(tag.c.kind == kind)
             .group_by(tag.c.folded)
             .order_by(number.desc(), tag.c.folded)
             .limit(limit)

@@ -14,5 +14,6 @@ def upgrade() -> None:
         sa.Column("entry_id", sa.String(16), sa.ForeignKey("entry.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("folded", sa.String(120), primary_key=True),
         sa.Column("tag", sa.String(40), nullable=False),
+        sa.Column("kind", sa.String(16), nullable=False),
     )
-    op.create_index("ix_tag_folded", "tag", ["folded", "entry_id"])
+    op.create_index("ix_tag_kind_folded", "tag", ["kind", "folded", "entry_id", "tag"])

@@ -13,7 +13,7 @@ function showTags(tags) {
     const item = document.createElement("li"), link = document.createElement("a"), name = document.createElement("bdi");
     link.className = "tag";
     link.href = `${place.dataset.tags}?${new URLSearchParams({ tag })}`;
-    name.textContent = tag;
+    name.textContent = link.title = tag;
     link.append(name);
     item.append(link);
     return item;
