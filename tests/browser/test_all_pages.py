@@ -15,7 +15,7 @@ from tests.browser.conftest import TINY
 from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import accounts, datasets, evaluations, models, notes, predictions, runs
+from vizsla.api import accounts, datasets, evaluations, models, notes, predictions, runs, tags
 
 pytestmark = pytest.mark.slow
 
@@ -23,8 +23,16 @@ ROOT = Path(__file__).resolve().parents[2]
 ATTACK = '"><img src=x onerror=alert(1)>'
 LONG = "a name of two hundred characters that goes on and on " * 2
 HOSTILE = ("<b>'\"&amp;{{ 7*7 }}", "\u202e" + "reversed", "x" * 90)
+TAGS = (
+    ATTACK,
+    "W" * 40,
+    "\u05e9\u05dc\u05d5\u05dd",
+    "{{ 7*7 }}&amp;'",
+    *(f"one of many, {n}".replace(",", "") for n in range(16)),
+)
 PATHS = (
     "/", "/datasets", "/datasets/new", "/datasets/{name}", "/runs", "/runs/new", "/runs/{name}",
+    "/runs?tag=%22%3E%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&tag=" + "w" * 40, "/models?tag=none",
     "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/models", "/models/{name}",
     "/models/{name}/try", "/predictions/new",
     "/predictions/{name}", "/jobs", "/devices", "/account", "/accounts", "/about",
@@ -59,7 +67,9 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         models.export(ws, ATTACK, name=ATTACK)
         predictions.create(ws, ATTACK, pictures, name=ATTACK)
         for kind in ("dataset", "run", "evaluation", "model", "prediction"):
-            notes.write(ws, kind, ws.store.all(kind)[0].id, f"{ATTACK}\n</textarea><script>alert(1)</script>")
+            id = ws.store.all(kind)[0].id
+            notes.write(ws, kind, id, f"{ATTACK}\n</textarea><script>alert(1)</script>")
+            tags.write(ws, kind, id, TAGS)
         return ws.root
 
 

@@ -216,6 +216,66 @@ def test_curves_go_on_after_server_and_worker_were_killed(
     state(page, "stopped")
 
 
+def chips(page: Any) -> list[str]:
+    """The tags at the head of a page."""
+    return list(page.locator("[data-tags] .tag").all_inner_texts())
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_runs_are_tagged_and_found_by_their_tags(
+    server: Server, full: Path, new_page: Callable[..., Any], width: int
+) -> None:
+    page = new_page(server, width=width, expects=(FAILED,))
+    page.goto("/runs/first")
+    assert not page.locator("[data-tags]").is_visible()
+    field, save = page.get_by_role("textbox", name="Tags", exact=True), "Save the tags"
+    field.fill(f" v2, {HOSTILE[:28]} ,, Baseline, baseline, {'W' * 40}")
+    field.press("Enter")
+    page.locator("[data-tags] .tag", has_text="Baseline").wait_for()
+    kept = [HOSTILE[:28], "Baseline", "v2", "W" * 40]
+    assert chips(page) == kept
+    assert field.input_value() == ", ".join(kept)
+    page.get_by_label("Notes").fill("Notes have an ETag of their own.")
+    page.get_by_role("button", name="Save the notes").click()
+    field.fill("x" * 41)
+    page.get_by_role("button", name=save).click()
+    page.locator("#tags-text-problem", has_text="cannot be a tag").wait_for()
+    assert field.get_attribute("aria-invalid") == "true"
+    # What another has changed meanwhile is not undone.
+    server.client.patch("/runs/first", json={"tags": [*kept, "theirs"]}).raise_for_status()
+    field.fill("mine")
+    page.get_by_role("button", name=save).click()
+    page.get_by_text("It has been changed since").wait_for()
+    page.reload()
+    assert chips(page) == [*kept[:2], "theirs", *kept[2:]]
+    assert page.locator("img[src=x]").count() == 0
+
+    server.client.patch("/runs/second", json={"tags": ["BASELINE", "other"]}).raise_for_status()
+    page.locator("[data-tags] .tag", has_text="Baseline").press("Enter")
+    page.wait_for_url("**/runs?tag=Baseline")
+    names = page.locator(".runs .name")
+    assert sorted(names.all_inner_texts()) == ["first", "second"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.get_by_label("Another tag").fill("Other")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**tag=Baseline**tag=Other**")
+    assert names.all_inner_texts() == ["second"]
+    page.get_by_role("link", name="Tag Baseline").click()
+    page.wait_for_url(re.compile("[?]tag=Other$"))
+    assert page.get_by_role("link", name=re.compile("^Tag ")).count() == 1
+    page.get_by_role("link", name="Tag Other").click()
+    page.wait_for_url("**/runs")
+    offered = page.locator("#used-tags option").evaluate_all("all => all.map((one) => one.value)")
+    assert sorted(offered) == sorted(["Baseline", HOSTILE[:28], "other", "theirs", "v2", "W" * 40])
+    page.locator(".runs .tag", has_text="<img").click()
+    page.wait_for_url("**/runs?tag=**")
+    assert names.all_inner_texts() == ["first"]
+    assert page.locator("img[src=x]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for name in ("first", "second"):
+        server.client.patch(f"/runs/{name}", json={"tags": [], "notes": ""}).raise_for_status()
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_pages_of_runs_fit(server: Server, full: Path, new_page: Callable[..., Any], width: int) -> None:
     name = f"{HOSTILE[:80]}{width}"

@@ -13,7 +13,7 @@ from tests.faces.faces import Faces
 from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import accounts, datasets, evaluations, jobs, models, predictions, runs, uploads
+from vizsla.api import accounts, datasets, evaluations, jobs, models, predictions, runs, tags, uploads
 from vizsla.events import Event
 from vizsla.jobs import launch
 from vizsla.training.run import RunStatus
@@ -40,6 +40,8 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faces]:
                 models.export(server, "trained", name="exported")
                 evaluations.create(server, "exported", name="measured too")
                 predictions.create(server, "exported", spec.source, name="seen")
+                for kind, name in (("run", "trained"), ("dataset", "shapes"), ("evaluation", "measured")):
+                    tags.write(server, kind, name, ["v2", "baseline"])
                 begun = uploads.create(ws, "begun", kind="folder").upload.id
                 uploads.put_picture(ws, begun, "disc/a.png", b"no picture")
                 yield Faces(ws, server)

@@ -1,4 +1,4 @@
-"""Names and notes of every kind of thing: kept in folder and database, shown, and refused where they cannot be."""
+"""Names, notes and tags of every kind of thing: kept in folder and database, shown, refused where they cannot be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support import Cli, Server
 
 import vizsla
 from vizsla import files
-from vizsla.api import datasets, evaluations, models, notes, predictions, runs, workspace
+from vizsla.api import datasets, evaluations, models, notes, predictions, runs, tags, workspace
 from vizsla.errors import Conflict, Forbidden, InvalidInput, NotFound
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import FINAL_FILE, Workspace
@@ -79,6 +79,24 @@ def test_notes_are_kept_and_shown(ws: Workspace, cli: Cli, kind: Kind) -> None:
     assert not (ws.folder(kind, id) / notes.NOTES).exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_tags_are_kept_shown_and_filtered_by(ws: Workspace, cli: Cli, kind: Kind) -> None:
+    assert "There are no tags." in cli(kind, "tags", "shapes").out
+    assert cli(kind, "tags", "shapes", "v2", "[b]Eva[/b]", "V2", "--json").json == {"tags": ["[b]Eva[/b]", "v2"]}
+    assert "tags: [b]Eva[/b], v2" in cli(kind, "show", "shapes").out
+    assert "shapes" in cli(kind, "list", "--tag", "v2", "--tag", "[B]eva[/b]").out
+    assert f"No {kind} has the tag v3." in cli(kind, "list", "--tag", "v3").out
+    assert "There are no tags." in cli(kind, "tags", "shapes", "--clear").out
+    assert f"No {kind} has all of the tags v2, x." in cli(kind, "list", "--tag", "v2", "--tag", "x").out
+
+
+def test_a_clone_has_no_tags(ws: Workspace) -> None:
+    tags.write(ws, "run", "shapes", ["mine"])
+    assert tags.read(ws, "run", runs.clone(ws, "shapes", name="cloned").run.id) == []
+    tags.write(ws, "run", "shapes", [])
+    runs.delete(ws, "cloned")
+
+
 def test_names_and_notes_survive_the_loss_of_the_database(ws: Workspace) -> None:
     with vizsla.open(ws.root.parent / "lost") as lost:
         for kind in KINDS:
@@ -89,9 +107,13 @@ def test_names_and_notes_survive_the_loss_of_the_database(ws: Workspace) -> None
         for kind in KINDS:
             workspace.rename(found, kind, "shapes", "new")
             notes.write(found, kind, "new", f"of the {kind}")
+            tags.write(found, kind, "new", ["kept", kind])
     (lost.root / "vizsla.db").unlink()
     with vizsla.open(lost.root) as again:
         assert [notes.read(again, kind, "new") for kind in KINDS] == [f"of the {kind}\n" for kind in KINDS]
+        assert [row.id for kind in KINDS for row in again.store.all(kind, tags=["kept", kind])] == [
+            again.store.exact("new", kind).id for kind in KINDS
+        ]
         with pytest.raises(NotFound):
             notes.read(again, "run", "shapes")
 
@@ -104,6 +126,9 @@ def test_only_owners_change_things(ws: Workspace) -> None:
         with pytest.raises(Forbidden):
             notes.write(other, kind, "shapes", "mine")
         assert notes.read(other, kind, "shapes") == ""
+        with pytest.raises(Forbidden):
+            tags.write(other, kind, "shapes", ["mine"])
+        assert tags.read(other, kind, "shapes") == []
 
 
 def test_names_and_notes_by_rest(ws: Workspace) -> None:
@@ -119,4 +144,35 @@ def test_names_and_notes_by_rest(ws: Workspace) -> None:
         assert server.client.get(f"/{kind}s/x").status_code == 404, "all or nothing"
         assert server.client.patch(f"/{kind}s/by rest", json={"name": "shapes", "notes": ""}).status_code == 200
         assert server.client.get(f"{at}/notes").json() == {"notes": ""}
+    assert server.stop() == 0
+
+
+def test_tags_by_rest(ws: Workspace) -> None:
+    server = Server(ws.root)
+    ask = server.client
+    for kind in KINDS:
+        at = f"/{kind}s/shapes"
+        known = ask.get(f"{at}/tags")
+        assert known.json() == {"tags": []}
+        first = {"If-Match": known.headers["etag"]}
+        assert ask.patch(at, json={"tags": ["v2", "Gr\u00fc\u00dfe"]}, headers=first).status_code == 200
+        late = ask.patch(at, json={"tags": []}, headers=first)
+        assert (late.status_code, late.json()["kind"]) == (412, "precondition-failed")
+        assert ask.get(f"{at}/tags").json() == {"tags": ["Gr\u00fc\u00dfe", "v2"]}
+        # Both are to be as they are known, where both are changed.
+        etags = [ask.get(f"{at}/{part}").headers["etag"] for part in ("notes", "tags")]
+        both = {"notes": "n", "tags": ["v3"]}
+        assert ask.patch(at, json=both, headers={"If-Match": etags[0]}).status_code == 412
+        assert ask.patch(at, json=both, headers={"If-Match": ", ".join(etags)}).status_code == 200
+        wrong = ask.patch(at, json={"name": "x", "notes": "y", "tags": ["a,b"]})
+        assert (wrong.status_code, wrong.json()["where"]) == (422, "tags")
+        assert ask.get(f"{at}/notes").json() == {"notes": "n\n"}, "all or nothing"
+        id = ws.store.exact("shapes", kind).id
+        page = ask.get(f"/{kind}s", params={"tag": ["V3"]}).json()
+        assert (len(page["items"]), page["next"], page["tags"]) == (1, None, {id: ["v3"]})
+        assert ask.get(f"/{kind}s", params={"tag": ["v3", "v2"]}).json() == {"items": [], "next": None, "tags": {}}
+        assert ask.get("/tags", params={"kind": kind}).json() == [{"tag": "v3", "things": 1}]
+        assert ask.get(f"/{kind}s", params={"tag": "x" * 41}).status_code == 422
+        assert ask.get(f"/{kind}s", params={"tag": "\0"}).json()["items"] == []
+        assert ask.patch(at, json={"notes": "", "tags": []}).status_code == 200
     assert server.stop() == 0

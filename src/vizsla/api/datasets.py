@@ -97,9 +97,9 @@ def get(ws: Workspace, reference: str) -> Dataset:
 
 
 @served
-def list_all(ws: Workspace, *, limit: int | None = None) -> list[Dataset]:
-    """All datasets, or the newest `limit`, oldest first."""
-    return workspace.readable(ws, "dataset", open_dataset, limit)
+def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Dataset]:
+    """All datasets, or the newest `limit`, oldest first; with `tags` only those with all these."""
+    return workspace.readable(ws, "dataset", open_dataset, limit, tags=tags)
 
 
 @served

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -193,9 +193,9 @@ def of(ws: Workspace, parent_id: str) -> list[Report]:
 
 
 @served
-def list_all(ws: Workspace, *, limit: int | None = None) -> list[Report]:
-    """The reports of all evaluations, or of the newest `limit`, oldest first."""
-    return workspace.readable(ws, "evaluation", read_report, limit)
+def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Report]:
+    """The reports of all evaluations, or of the newest `limit`, oldest first; with `tags` of those with all these."""
+    return workspace.readable(ws, "evaluation", read_report, limit, tags=tags)
 
 
 @served

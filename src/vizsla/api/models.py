@@ -242,9 +242,9 @@ def get(ws: Workspace, reference: str) -> Card:
 
 
 @served
-def list_all(ws: Workspace, *, limit: int | None = None) -> list[Card]:
-    """All models, or the newest `limit`, oldest first."""
-    return workspace.readable(ws, "model", open_model, limit)
+def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Card]:
+    """All models, or the newest `limit`, oldest first; with `tags` only those with all these."""
+    return workspace.readable(ws, "model", open_model, limit, tags=tags)
 
 
 @served

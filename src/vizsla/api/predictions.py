@@ -156,9 +156,9 @@ def csv_parts(ws: Workspace, reference: str) -> Iterator[str]:
 
 
 @served
-def list_all(ws: Workspace, *, limit: int | None = None) -> list[Prediction]:
-    """All predictions, or the newest `limit`, oldest first."""
-    return workspace.readable(ws, "prediction", open_prediction, limit)
+def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Prediction]:
+    """All predictions, or the newest `limit`, oldest first; with `tags` only those with all these."""
+    return workspace.readable(ws, "prediction", open_prediction, limit, tags=tags)
 
 
 @served

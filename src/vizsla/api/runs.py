@@ -334,9 +334,9 @@ def get(ws: Workspace, reference: str) -> RunStatus:
 
 
 @served
-def list_all(ws: Workspace, *, limit: int | None = None) -> list[RunStatus]:
-    """All runs, or the newest `limit`, oldest first."""
-    return workspace.readable(ws, "run", run.status, limit)
+def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[RunStatus]:
+    """All runs, or the newest `limit`, oldest first; with `tags` only those with all these."""
+    return workspace.readable(ws, "run", run.status, limit, tags=tags)
 
 
 @served

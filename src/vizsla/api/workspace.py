@@ -18,8 +18,10 @@ from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.ids import new_id
 from vizsla.jobs import queue
 from vizsla.jobs.adopt import adopt
+from vizsla.store import tagging
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
 from vizsla.store.rows import Entry, Kind
+from vizsla.store.tags import of_folder
 from vizsla.store.workspace import FINAL_FILE, PASSING, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")
@@ -41,7 +43,8 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
     root = root.expanduser().resolve()
     if root.exists() and not root.is_dir():
         raise InvalidInput("The workspace is a file.", where=str(root), remedy="Give a folder with --workspace.")
-    ours = {DATABASE, REMEMBERED, "cache", "examples", QUEUE, NETWORKS, UPLOADS, *(f"{kind}s" for kind in FINAL_FILE)}
+    places = (QUEUE, tagging.TAGGING, *(f"{kind}s" for kind in FINAL_FILE))
+    ours = {DATABASE, REMEMBERED, "cache", "examples", NETWORKS, UPLOADS, *places}
     if root.is_dir() and not (root / DATABASE).exists() and not (root / REMEMBERED).exists():
         copies = (DATABASE, "database.")
         foreign = sorted(p.name for p in root.iterdir() if p.name not in ours and not p.name.startswith(copies))
@@ -52,7 +55,7 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
                 remedy="Give a new or empty folder with --workspace.",
             )
     try:
-        for name in (QUEUE, *(f"{kind}s" for kind in FINAL_FILE)):
+        for name in places:
             (root / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidInput(
@@ -66,6 +69,8 @@ def open_workspace(root: Path, database: str | None = None) -> Workspace:
         sweep(workspace)
         if adopt(workspace):
             queue.keep(workspace)
+    else:
+        tagging.heal(workspace)
     return workspace
 
 
@@ -164,8 +169,9 @@ def sweep(ws: Workspace) -> list[Entry]:
 
     Unfinished work of processes that are gone is removed with its row, a row without a folder too. A whole folder
     without a row, as after the loss of the database, gets its row again: the facts win. A renaming that was cut short
-    is brought to its end.
+    is brought to its end, and so are tags.
     """
+    tagging.heal(ws)
     swept = []
     for kind, final in FINAL_FILE.items():
         rows = {row.id: row for row in ws.store.all(kind)}
@@ -224,14 +230,21 @@ def finished(ws: Workspace, kind: Kind, reference: str) -> Path:
     return ws.folder(kind, entry.id)
 
 
-def readable(ws: Workspace, kind: Kind, read: Callable[[Path], Thing], limit: int | None = None) -> list[Thing]:
+def readable(
+    ws: Workspace,
+    kind: Kind,
+    read: Callable[[Path], Thing],
+    limit: int | None = None,
+    *,
+    tags: Sequence[str] = (),
+) -> list[Thing]:
     """All finished things of a kind, or the newest `limit`, oldest first; the files of others are not read.
 
-    One whose files are damaged is left out, with a warning.
+    With `tags` only those that have all of these. One whose files are damaged is left out, with a warning.
     """
     sweep(ws)
     found: list[Thing] = []
-    for entry in reversed(ws.store.all(kind)):
+    for entry in reversed(ws.store.all(kind, tags=tags)):
         if len(found) == limit:
             break
         folder = ws.folder(kind, entry.id)
@@ -253,7 +266,8 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
         if facts["id"] in known:
             return  # it was finished while the sweep looked
         parents = [id for id in ids if id in known]
-        ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"])
+        tags = of_folder(final.parent)
+        ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"], tags=tags)
     except (VizslaError, KeyError, AttributeError) as error:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 

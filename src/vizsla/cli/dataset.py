@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import datasets, jobs
-from vizsla.cli.naming import add_notes, add_rename, show_notes
+from vizsla.cli.naming import Tagged, add_notes, add_rename, add_tags, say_no_tagged, show_written
 from vizsla.cli.opening import place, require_whole
 from vizsla.cli.options import SHOWN, Common, Limit, make, with_options
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
@@ -105,16 +105,19 @@ def scan(path: Path, /, *, options: dict[str, Any], common: Common = Common()) -
 
 add_rename(app, "dataset")
 add_notes(app, "dataset")
+add_tags(app, "dataset")
 
 
 @app.command(name="list")
-def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+def list_(*, limit: Limit = SHOWN, tag: Tagged = (), common: Common = Common()) -> None:
     """List the newest datasets, the newest last."""
     with common.open() as ws:
-        found = datasets.list_all(ws, limit=limit)
-        coming = sum(job.kind == "dataset" for job in jobs.live(ws))
+        found = datasets.list_all(ws, limit=limit, tags=tag)
+        coming = 0 if tag else sum(job.kind == "dataset" for job in jobs.live(ws))
     if common.json:
         print_json(found)
+    elif not found and tag:
+        say_no_tagged("dataset", tag)
     elif not found and not coming:
         out.print("There are no datasets yet.")
         next_step(
@@ -146,7 +149,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
             print_json(dataset)
             return
         show_dataset(dataset)
-        show_notes(ws, "dataset", dataset.id)
+        show_written(ws, "dataset", dataset.id)
     out.print(f"\n[dim]in[/] {safe(folder)}", soft_wrap=True)
 
 

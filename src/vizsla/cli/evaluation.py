@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from vizsla.api import evaluations
-from vizsla.cli.naming import add_notes, add_rename, show_notes
+from vizsla.cli.naming import Tagged, add_notes, add_rename, add_tags, say_no_tagged, show_written
 from vizsla.cli.opening import place
 from vizsla.cli.options import SHOWN, Common, Limit
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
@@ -63,15 +63,18 @@ def evaluate(
 
 add_rename(app, "evaluation")
 add_notes(app, "evaluation")
+add_tags(app, "evaluation")
 
 
 @app.command(name="list")
-def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+def list_(*, limit: Limit = SHOWN, tag: Tagged = (), common: Common = Common()) -> None:
     """List the newest evaluations, the newest last."""
     with common.open() as ws:
-        found = evaluations.list_all(ws, limit=limit)
+        found = evaluations.list_all(ws, limit=limit, tags=tag)
     if common.json:
         print_json(found)
+    elif not found and tag:
+        say_no_tagged("evaluation", tag)
     elif not found:
         out.print("There are no evaluations yet.")
         next_step(["vizsla", "evaluate", "RUN", "--split", "test"], "Measure a run:")
@@ -105,7 +108,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
             print_json(report)
         else:
             show_report(report, place(ws, "evaluation", report.id))
-            show_notes(ws, "evaluation", report.id)
+            show_written(ws, "evaluation", report.id)
 
 
 @app.command

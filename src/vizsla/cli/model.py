@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 
 from vizsla import files
 from vizsla.api import models
-from vizsla.cli.naming import add_notes, add_rename, show_notes
+from vizsla.cli.naming import Tagged, add_notes, add_rename, add_tags, say_no_tagged, show_written
 from vizsla.cli.opening import place
 from vizsla.cli.options import SHOWN, Common, Limit, count
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
@@ -106,15 +106,18 @@ def import_(
 
 add_rename(app, "model")
 add_notes(app, "model")
+add_tags(app, "model")
 
 
 @app.command(name="list")
-def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+def list_(*, limit: Limit = SHOWN, tag: Tagged = (), common: Common = Common()) -> None:
     """List the newest models, the newest last."""
     with common.open() as ws:
-        found = models.list_all(ws, limit=limit)
+        found = models.list_all(ws, limit=limit, tags=tag)
     if common.json:
         print_json(found)
+    elif not found and tag:
+        say_no_tagged("model", tag)
     elif not found:
         out.print("There are no models yet.")
         next_step(["vizsla", "model", "export", "RUN"], "Make one of a run:")
@@ -139,7 +142,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
             print_json(card)
         else:
             show_card(card, place(ws, "model", card.id))
-            show_notes(ws, "model", card.id)
+            show_written(ws, "model", card.id)
 
 
 @app.command

@@ -11,8 +11,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from vizsla import files
-from vizsla.api import notes, predictions
-from vizsla.cli.naming import add_notes, add_rename, safe_lines
+from vizsla.api import predictions
+from vizsla.cli.naming import Tagged, add_notes, add_rename, add_tags, say_no_tagged, show_written
 from vizsla.cli.opening import require_whole
 from vizsla.cli.options import SHOWN, Common, Limit, count
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
@@ -68,15 +68,18 @@ def create(
 
 add_rename(app, "prediction")
 add_notes(app, "prediction")
+add_tags(app, "prediction")
 
 
 @app.command(name="list")
-def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+def list_(*, limit: Limit = SHOWN, tag: Tagged = (), common: Common = Common()) -> None:
     """List the newest predictions, the newest last."""
     with common.open() as ws:
-        found = predictions.list_all(ws, limit=limit)
+        found = predictions.list_all(ws, limit=limit, tags=tag)
     if common.json:
         print_json(found)
+    elif not found and tag:
+        say_no_tagged("prediction", tag)
     elif not found:
         out.print("There are no predictions yet.")
         next_step(["vizsla", "prediction", "create", "MODEL", "FOLDER"], "Classify the pictures of a folder:")
@@ -111,14 +114,13 @@ def show(
             for label, num in found.classes.items()
             if num and top > 0
         }
-        written = notes.read(ws, "prediction", found.id)
+        if not common.json:
+            show_prediction(found)
+            show_written(ws, "prediction", found.id)
     if common.json:
         shown = {label: [row.model_dump() for row in rows] for label, rows in surest.items()}
         print_json(found.model_dump(mode="json") | ({"surest": shown} if top > 0 else {}))
         return
-    show_prediction(found)
-    if written:
-        out.print(f"\n{safe_lines(written)}", soft_wrap=True)
     for label, rows in surest.items():
         _show_surest(label, rows)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from vizsla.api import jobs, runs, things
-from vizsla.cli.naming import add_notes, show_notes
+from vizsla.cli.naming import Tagged, add_notes, add_tags, say_no_tagged, show_written
 from vizsla.cli.opening import own_path
 from vizsla.cli.options import SHOWN, Common, Limit, count, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, print_json, safe, say_more, state, table
@@ -159,19 +159,22 @@ def rename(original: str, name: str, /, *, common: Common = Common()) -> None:
 
 
 add_notes(app, "run")
+add_tags(app, "run")
 
 
 @app.command(name="list")
-def list_(*, limit: Limit = SHOWN, common: Common = Common()) -> None:
+def list_(*, limit: Limit = SHOWN, tag: Tagged = (), common: Common = Common()) -> None:
     """List the newest runs, the newest last."""
     with common.open() as ws:
-        found = runs.list_all(ws, limit=limit)
+        found = runs.list_all(ws, limit=limit, tags=tag)
         shown = {status.run.id for status in found}
         live = [job for job in jobs.live(ws) if job.kind == "run"]
-        waiting = sum(job.thing not in shown for job in live)
+        waiting = 0 if tag else sum(job.thing not in shown for job in live)
         queued = {job.thing for job in live if job.state == "queued"}
     if common.json:
         print_json([as_json(status) for status in found])
+    elif not found and tag:
+        say_no_tagged("run", tag)
     elif not found and not waiting:
         out.print("There are no runs yet.")
         next_step(["vizsla", "train", "DATASET"], "Train a network on a dataset:")
@@ -199,7 +202,7 @@ def show(name: str, /, *, common: Common = Common()) -> None:
             print_json(as_json(status) | {"epochs": epochs})
             return
         show_run(status)
-        show_notes(ws, "run", status.run.id)
+        show_written(ws, "run", status.run.id)
     shown = epochs[-EPOCHS_SHOWN:]
     if len(shown) < len(epochs):
         out.print(f"[dim]… {len(epochs) - len(shown)} epochs before[/]")

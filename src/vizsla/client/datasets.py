@@ -49,9 +49,9 @@ def get(server: Server, reference: str) -> Dataset:
     return parsed(Dataset, server.get(*things.at(server, "dataset", reference)))
 
 
-def list_all(server: Server, *, limit: int | None = None) -> list[Dataset]:
+def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Dataset]:
     """See `vizsla.api.datasets.list_all`."""
-    return [parsed(Dataset, item) for item in server.newest("datasets", limit=limit)]
+    return [parsed(Dataset, item) for item in server.newest("datasets", limit=limit, tag=tags)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vizsla.client import follow, things
 from vizsla.client.server import Server, parsed
@@ -43,9 +43,9 @@ def get(server: Server, reference: str) -> Report:
     return parsed(Report, server.get(*things.at(server, "evaluation", reference)))
 
 
-def list_all(server: Server, *, limit: int | None = None) -> list[Report]:
+def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Report]:
     """See `vizsla.api.evaluations.list_all`."""
-    return [parsed(Report, item) for item in server.newest("evaluations", limit=limit)]
+    return [parsed(Report, item) for item in server.newest("evaluations", limit=limit, tag=tags)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vizsla.client import follow, things
 from vizsla.client.server import Server, parsed
@@ -37,9 +37,9 @@ def get(server: Server, reference: str) -> Card:
     return parsed(Card, server.get(*things.at(server, "model", reference)))
 
 
-def list_all(server: Server, *, limit: int | None = None) -> list[Card]:
+def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Card]:
     """See `vizsla.api.models.list_all`."""
-    return [parsed(Card, item) for item in server.newest("models", limit=limit)]
+    return [parsed(Card, item) for item in server.newest("models", limit=limit, tag=tags)]
 
 
 def delete(server: Server, reference: str) -> Entry:

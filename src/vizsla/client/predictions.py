@@ -61,9 +61,9 @@ def rows(
     return Rows(parsed(list[Row], found["items"]), None if found["next"] is None else int(found["next"]))
 
 
-def list_all(server: Server, *, limit: int | None = None) -> list[Prediction]:
+def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Prediction]:
     """See `vizsla.api.predictions.list_all`."""
-    return [parsed(Prediction, item) for item in server.newest("predictions", limit=limit)]
+    return [parsed(Prediction, item) for item in server.newest("predictions", limit=limit, tag=tags)]
 
 
 def delete(server: Server, reference: str) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vizsla import events as lines
 from vizsla.client import follow as following
@@ -114,9 +114,9 @@ def get(server: Server, reference: str) -> RunStatus:
     return parsed(RunStatus, server.get(*things.at(server, "run", reference)))
 
 
-def list_all(server: Server, *, limit: int | None = None) -> list[RunStatus]:
+def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[RunStatus]:
     """See `vizsla.api.runs.list_all`."""
-    return [parsed(RunStatus, item) for item in server.newest("runs", limit=limit)]
+    return [parsed(RunStatus, item) for item in server.newest("runs", limit=limit, tag=tags)]
 
 
 def events(server: Server, reference: str, after: int = 0) -> Part:

@@ -186,11 +186,11 @@ class Server:
         """Ask that something be deleted; errors as those of `post`."""
         return self._ask("DELETE", parts)
 
-    def newest(self, *parts: str, limit: int | None) -> list[Any]:
-        """All things of a list, or the newest `limit`, oldest first."""
+    def newest(self, *parts: str, limit: int | None, **query: Any) -> list[Any]:
+        """All things of a list that `query` wants, or the newest `limit`, oldest first."""
         if limit is None:
-            return list(self.pages(*parts, order="asc"))
-        return list(islice(self.pages(*parts, size=min(limit, PAGE)), limit))[::-1]
+            return list(self.pages(*parts, order="asc", **query))
+        return list(islice(self.pages(*parts, size=min(limit, PAGE), **query), limit))[::-1]
 
     def pages(self, *parts: str, size: int = PAGE, **query: Any) -> Iterator[Any]:
         """All items of a list, page by page of `size`."""

@@ -20,6 +20,7 @@ from vizsla.store.jobs import Jobs
 from vizsla.store.pages import Cut, cut
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.tables import entry, link
+from vizsla.store.tags import Tags, having
 
 MAX_NAME = 100
 
@@ -45,6 +46,7 @@ class Store:
         self.jobs = Jobs(self.engine, self._writer)
         self.accounts = Accounts(self.engine, self._writer)
         self.answers = Answers(self.engine, self._writer)
+        self.tags = Tags(self.engine, self._writer)
         name = str(where) if isinstance(where, Path) else engines.shown(where.url)
         try:
             if isinstance(where, Path):
@@ -75,6 +77,7 @@ class Store:
         parents: Sequence[str] = (),
         id: str | None = None,
         created_at: str = "",
+        tags: Sequence[str] = (),
     ) -> Entry:
         """Take a name.
 
@@ -83,6 +86,7 @@ class Store:
             parents: ids of what the thing is made from.
             id: of a folder that is there already; else a new one.
             created_at: ISO time; now by default.
+            tags: that its folder has already.
 
         Raises:
             InvalidInput: the name cannot be used.
@@ -96,6 +100,7 @@ class Store:
                 if parents:
                     links = [{"child_id": row.id, "parent_id": parent} for parent in dict.fromkeys(parents)]
                     connection.execute(insert(link), links)
+                self.tags.put(connection, row.id, kind, tags)
         except IntegrityError:
             if self._named(kind, name):
                 raise Conflict(
@@ -198,14 +203,21 @@ class Store:
         with self.engine.connect() as connection:
             return set(connection.execute(query).scalars())
 
-    def all(self, kind: Kind) -> list[Entry]:
-        """All things of a kind, oldest first."""
-        query = select(entry).where(entry.c.kind == kind).order_by(entry.c.created_at, entry.c.id)
+    def all(self, kind: Kind, *, tags: Sequence[str] = ()) -> list[Entry]:
+        """All things of a kind, or those that have all of some tags, oldest first."""
+        query = having(select(entry).where(entry.c.kind == kind), kind, tags).order_by(entry.c.created_at, entry.c.id)
         with self.engine.connect() as connection:
             return [_entry(row) for row in connection.execute(query)]
 
     def page(
-        self, kind: Kind, how: Cut, *, owner: str | None = None, name: str | None = None, parents: Sequence[str] = ()
+        self,
+        kind: Kind,
+        how: Cut,
+        *,
+        owner: str | None = None,
+        name: str | None = None,
+        parents: Sequence[str] = (),
+        tags: Sequence[str] = (),
     ) -> list[Entry]:
         """Some of the things of a kind.
 
@@ -213,8 +225,9 @@ class Store:
             owner: only what belongs to that one.
             name: only what has this in its name, in whatever case.
             parents: only what was made from the things of these ids.
+            tags: only what has all of these.
         """
-        query = select(entry).where(entry.c.kind == kind)
+        query = having(select(entry).where(entry.c.kind == kind), kind, tags)
         if owner is not None:
             query = query.where(entry.c.owner == owner)
         if name is not None:

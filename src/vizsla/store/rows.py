@@ -87,6 +87,14 @@ class Entry(NamedTuple):
     """an account, or a user of the machine"""
 
 
+class Used(NamedTuple):
+    """A tag in use."""
+
+    tag: str
+    things: int
+    """of one kind that have it"""
+
+
 TOKEN_DAYS = 90
 """for which a token proves something, unless another number is given"""
 

@@ -11,7 +11,7 @@ from sqlalchemy.schema import SetTableComment
 from vizsla.errors import Conflict
 from vizsla.store import backups
 
-CURRENT = "0003"
+CURRENT = "0004"
 
 
 def prepare(engine: Engine, where: str, source: Path | URL, backup: Path) -> bool:

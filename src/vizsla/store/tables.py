@@ -40,6 +40,19 @@ link = Table(
     Column("parent_id", String(16), ForeignKey("entry.id"), primary_key=True, index=True),
 )
 
+# The tags of a thing, by which lists are filtered. Its folder has them too, and is believed, see `store/tagging.py`.
+tag = Table(
+    "tag",
+    metadata,
+    Column("entry_id", String(16), ForeignKey("entry.id", ondelete="CASCADE"), primary_key=True),
+    # What tags are compared by, of which case folding may make three times as many characters.
+    Column("folded", String(120), primary_key=True),
+    Column("tag", String(40), nullable=False),
+    # That of the thing: which tags are in use is then read from the index alone.
+    Column("kind", String(16), nullable=False),
+    Index("ix_tag_kind_folded", "kind", "folded", "entry_id", "tag"),
+)
+
 # A piece of work in the queue. It outlives what it was to make, when that was refused or has been deleted.
 job = Table(
     "job",

@@ -42,6 +42,7 @@ from vizsla.web.routes import (
     predictions,
     queue,
     runs,
+    tags,
 )
 from vizsla.web.routes import uploads as upload_routes
 from vizsla.web.tails import Followed
@@ -55,6 +56,7 @@ NOUNS = (
     predictions,
     jobs,
     queue,
+    tags,
     find,
     folders,
     networks,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
+import orjson
 from fastapi import Response
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +15,7 @@ from vizsla.errors import InvalidInput, NotFound
 from vizsla.store.pages import Cut, Place
 from vizsla.store.queries import MAX_NAME
 from vizsla.store.rows import Entry, Kind
+from vizsla.store.tags import MAX_CHARACTERS, MAX_TAGS
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.turns import turn
@@ -73,6 +75,22 @@ class Listing(Part):
     """Which part of a list of things is wanted, and in which order."""
 
     sort: Literal["created", "name"] = Field("created", description="What the order goes by.")
+    tag: list[Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]] = Field(
+        [],
+        max_length=MAX_TAGS,
+        description="Only what has this tag, in whatever case; may be given more than once: only what has all of them.",
+    )
+
+
+class Selected(NamedTuple):
+    """Some things of a kind."""
+
+    items: list[bytes]
+    """each as JSON"""
+    next: str | None
+    """the `after` of what follows, if there is more"""
+    tags: dict[str, list[str]]
+    """of those that have any, by their ids"""
 
 
 def page(
@@ -85,8 +103,9 @@ def page(
     **facts: str | None,
 ) -> Response:
     """Some of the finished things of a kind, as an answer; see `select`."""
-    items, following = select(ws, kept, kind, wanted, parents=parents, **facts)
-    body = b'{"items":[%b],"next":%b}' % (b",".join(items), json.dumps(following).encode())
+    found = select(ws, kept, kind, wanted, parents=parents, **facts)
+    following, tags = orjson.dumps(found.next), orjson.dumps(found.tags)
+    body = b'{"items":[%b],"next":%b,"tags":%b}' % (b",".join(found.items), following, tags)
     return Response(body, media_type="application/json")
 
 
@@ -98,8 +117,8 @@ def select(
     *,
     parents: Sequence[str | None] = (),
     **facts: str | None,
-) -> tuple[list[bytes], str | None]:
-    """Some of the finished things of a kind, each as JSON, and the `after` of what follows, if there is more.
+) -> Selected:
+    """Some of the finished things of a kind.
 
     Looks at the files of no more than `LOOKED_AT` things, so a page that is filtered by what is in them may hold few,
     or none, and there is more nevertheless.
@@ -110,25 +129,29 @@ def select(
     """
     asked = {name: value for name, value in facts.items() if value is not None}
     made_from = [id for id in parents if id is not None]
-    found: list[bytes] = []
+    found: dict[str, bytes] = {}
     place, looked, last = wanted.place, 0, None
     while looked < LOOKED_AT:
         # One more than is shown tells whether there is more.
         size = STEP if asked else wanted.limit - len(found)
         cut = wanted.cut(size + 1, place)
         with turn():
-            rows = ws.store.page(kind, cut, owner=wanted.owner, name=wanted.name, parents=made_from)
+            rows = ws.store.page(kind, cut, owner=wanted.owner, name=wanted.name, parents=made_from, tags=wanted.tag)
             for number, entry in enumerate(rows[:size], 1):
                 item = kept.get(ws, kind, entry.id, asked)
                 if item is not None:
-                    found.append(item.body)
+                    found[entry.id] = item.body
                 last, looked = entry, looked + 1
                 if len(found) == wanted.limit or looked == LOOKED_AT:
-                    return found, wanted.cursor(entry) if number < len(rows) else None
+                    return _selected(ws, found, wanted.cursor(entry) if number < len(rows) else None)
         if last is None or len(rows) <= size:
-            return found, None
+            return _selected(ws, found, None)
         place = _place(wanted, last)
     raise AssertionError("the last thing that is looked at ends the page")
+
+
+def _selected(ws: Workspace, found: dict[str, bytes], following: str | None) -> Selected:
+    return Selected(list(found.values()), following, ws.store.tags.of(list(found)))
 
 
 def _place(wanted: Listing, entry: Entry) -> Place:

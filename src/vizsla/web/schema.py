@@ -53,6 +53,12 @@ class Page(BaseModel, Generic[Item]):
     next: str | None = Field(description="give it as `after` to get what follows; null: there is no more")
 
 
+class Things(Page[Item], Generic[Item]):
+    """Some of a list of things."""
+
+    tags: dict[str, list[str]] = Field(description="of those of them that have any, by their ids")
+
+
 class EntryAnswer(Answer):
     """A thing that has a name."""
 
@@ -206,12 +212,24 @@ class Changed(Body):
         description="what people write about it; an empty text removes them",
         examples=["Taken with the second camera."],
     )
+    tags: list[str] | None = Field(
+        None,
+        description="short labels to find it by, in place of those that it has: 20 at most, of 1 to 40 printable"
+        " characters, without a comma, and without a dash at the beginning",
+        examples=[["baseline", "v2"]],
+    )
 
 
 class NotesAnswer(Answer):
     """What people have written about a thing."""
 
     notes: str = Field(examples=["Taken with the second camera.\n"])
+
+
+class TagsAnswer(Answer):
+    """The tags of a thing, sorted."""
+
+    tags: list[str] = Field(examples=[["baseline", "v2"]])
 
 
 class Queued(Body):

@@ -75,7 +75,7 @@ def restored(request: pytest.FixtureRequest, where: Path | Server, tmp_path: Pat
     return restore
 
 
-@pytest.mark.parametrize("revision", ["0001", "0002"])
+@pytest.mark.parametrize("revision", ["0001", "0002", "0003"])
 def test_an_older_database_is_upgraded_after_a_backup(
     where: Path | Server, revision: str, restored: Callable[[str], Path | Server]
 ) -> None:

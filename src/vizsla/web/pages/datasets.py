@@ -21,7 +21,7 @@ from vizsla.web import auth
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing, select
 from vizsla.web.pages import forms, made, progress
-from vizsla.web.pages.render import PageRoute, query, render
+from vizsla.web.pages.render import PageRoute, asked, query, render
 from vizsla.web.schema import Ws
 
 router = APIRouter(prefix="/datasets", include_in_schema=False, route_class=PageRoute)
@@ -40,17 +40,18 @@ PLAIN = ("width", "height", "resize", "colour", "val_percent", "test_percent", "
 @router.get("", response_class=HTMLResponse)
 def list_datasets(ws: Ws, kept: Known, request: Request, wanted: Annotated[Listing, Query()]) -> HTMLResponse:
     """The datasets that are built, and above them those in the making."""
-    items, following = select(ws, kept, "dataset", wanted)
-    found = [orjson.loads(item) for item in items]
+    shown = select(ws, kept, "dataset", wanted)
+    found = [orjson.loads(item) for item in shown.items]
     owners = {one["id"]: ws.store.exact(one["id"], "dataset").owner for one in found}
     return render(
         request,
         "datasets.html",
-        twin="/api/v1/datasets" + query(**request.query_params),
+        twin="/api/v1/datasets" + query(**asked(request)),
         **progress.at_work(ws, kept, "dataset", first=wanted.after is None)._asdict(),
         datasets=found,
         owners=owners,
-        next=following,
+        next=shown.next,
+        **made.tags_of(ws, "dataset", shown.tags),
         descending=wanted.descending,
         sort=wanted.sort,
     )
@@ -106,7 +107,7 @@ def show_dataset(
         return _in_the_making(ws, kept, request, job, changes)
     body = kept.require(ws, "dataset", entry.id).body
     dataset = Dataset.model_validate_json(body)
-    runs, more_runs = select(ws, kept, "run", Listing(limit=RUNS), parents=[dataset.id])
+    runs = select(ws, kept, "run", Listing(limit=RUNS), parents=[dataset.id])
     shown = verbs.pictures(ws, dataset.id, split=wanted.split, label=wanted.label, after=wanted.after, limit=SHOTS)
     rejected = None
     if dataset.rejected:
@@ -130,8 +131,8 @@ def show_dataset(
         shown=shown,
         wanted=wanted,
         rejected=rejected,
-        runs=[orjson.loads(run) for run in runs],
-        more_runs=more_runs is not None,
+        runs=[orjson.loads(run) for run in runs.items],
+        more_runs=runs.next is not None,
         **made.written(request, ws, entry),
     )
 

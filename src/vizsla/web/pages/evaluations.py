@@ -17,7 +17,7 @@ from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
 from vizsla.web.pages.made import Made
-from vizsla.web.pages.render import PageRoute, query, render
+from vizsla.web.pages.render import PageRoute, asked, query, render
 from vizsla.web.routes import evaluations
 from vizsla.web.schema import RowAfter, Ws
 
@@ -40,15 +40,16 @@ def list_evaluations(
         parent_id(ws, "subject", wanted.subject, "run", "model"),
         parent_id(ws, "dataset", wanted.dataset, "dataset"),
     ]
-    items, following = select(ws, kept, "evaluation", wanted, parents=parents, split=wanted.split)
+    found = select(ws, kept, "evaluation", wanted, parents=parents, split=wanted.split)
     return render(
         request,
         "evaluations.html",
-        twin="/api/v1/evaluations" + query(**request.query_params),
+        twin="/api/v1/evaluations" + query(**asked(request)),
         **progress.at_work(ws, kept, "evaluation", first=not wanted.after)._asdict(),
-        reports=[orjson.loads(item) for item in items],
-        next=following,
-        filtered=any((wanted.name, wanted.split, wanted.subject, wanted.dataset)),
+        reports=[orjson.loads(item) for item in found.items],
+        next=found.next,
+        filtered=any((wanted.name, wanted.split, wanted.subject, wanted.dataset, wanted.tag)),
+        **made.tags_of(ws, "evaluation", found.tags),
     )
 
 

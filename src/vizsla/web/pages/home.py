@@ -39,5 +39,4 @@ def home(ws: Ws, kept: Known, request: Request) -> HTMLResponse:
 
 
 def _latest(ws: Workspace, kept: Kept, kind: Kind) -> list[dict[str, object]]:
-    items, _ = select(ws, kept, kind, Listing(limit=LATEST))
-    return [orjson.loads(item) for item in items]
+    return [orjson.loads(item) for item in select(ws, kept, kind, Listing(limit=LATEST)).items]

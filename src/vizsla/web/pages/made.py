@@ -1,4 +1,4 @@
-"""What pages of things share: a thing that is there, one that is still in the making or was never made, its notes."""
+"""What pages of things share: a thing that is there, one in the making or never made, what is written about it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from vizsla.api import jobs
+from vizsla.api import tags as verbs
 from vizsla.errors import NotFound
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.pages import progress
 from vizsla.web.pages.render import render
-from vizsla.web.written import noted
+from vizsla.web.written import labelled, noted
 
 
 class Made(NamedTuple):
@@ -36,14 +37,32 @@ class Made(NamedTuple):
         return {"entry": self.entry, **written(request, ws, self.entry)}
 
 
+class Written(NamedTuple):
+    """What people have written about a thing, each with its ETag."""
+
+    notes: str
+    notes_etag: str
+    tags: list[str]
+    tags_etag: str
+
+
 def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
-    """The notes on a thing with their tag, and whether who asks may change them: for `written.html`."""
-    answer = noted(request, ws, entry.kind, entry.id)
+    """What people have written about a thing, and whether who asks may change it: for `written.html`."""
+    notes, tags = noted(request, ws, entry.kind, entry.id), labelled(request, ws, entry.kind, entry.id)
     return {
-        "notes": orjson.loads(bytes(answer.body))["notes"].strip(),
-        "notes_tag": answer.headers["etag"],
+        "about_it": Written(
+            orjson.loads(bytes(notes.body))["notes"].strip(),
+            notes.headers["etag"],
+            orjson.loads(bytes(tags.body))["tags"],
+            tags.headers["etag"],
+        ),
         "may_change": may_change(ws, entry.owner),
     }
+
+
+def tags_of(ws: Workspace, kind: Kind, tags: dict[str, list[str]]) -> dict[str, Any]:
+    """The tags of the things of a list, and those to choose from: for the macros of `macros.html`."""
+    return {"tags": tags, "used_tags": [one.tag for one in verbs.used(ws, kind)]}
 
 
 def get(ws: Workspace, kept: Kept, kind: Kind, reference: str) -> Made | Entry:

@@ -20,7 +20,7 @@ from vizsla.web.links import MAX_LINKS
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
 from vizsla.web.pages.made import Made
-from vizsla.web.pages.render import PageRoute, query, render
+from vizsla.web.pages.render import PageRoute, asked, query, render
 from vizsla.web.routes import models
 from vizsla.web.schema import Ws, exact
 
@@ -35,16 +35,17 @@ TRUST = ("held out", "chose the checkpoint", "trained on")
 def list_models(ws: Ws, kept: Known, request: Request, wanted: Annotated[models.ModelListing, Query()]) -> HTMLResponse:
     """The models, exports at work first."""
     parents = [parent_id(ws, "run", wanted.run, "run")]
-    items, following = select(ws, kept, "model", wanted, parents=parents, network=wanted.network)
-    cards = [orjson.loads(item) for item in items]
+    found = select(ws, kept, "model", wanted, parents=parents, network=wanted.network)
+    cards = [orjson.loads(item) for item in found.items]
     return render(
         request,
         "models.html",
-        twin="/api/v1/models" + query(**request.query_params),
+        twin="/api/v1/models" + query(**asked(request)),
         **progress.at_work(ws, kept, "model", first=not wanted.after)._asdict(),
         cards=[(card, _most_trusted(card["figures"])) for card in cards],
-        next=following,
-        filtered=any((wanted.name, wanted.run, wanted.network)),
+        next=found.next,
+        filtered=any((wanted.name, wanted.run, wanted.network, wanted.tag)),
+        **made.tags_of(ws, "model", found.tags),
     )
 
 

@@ -14,7 +14,7 @@ from vizsla.web.kept import Known
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
 from vizsla.web.pages.made import Made
-from vizsla.web.pages.render import PageRoute, query, render
+from vizsla.web.pages.render import PageRoute, asked, query, render
 from vizsla.web.routes import predictions
 from vizsla.web.schema import RowAfter, Ws
 
@@ -28,15 +28,16 @@ def list_predictions(
     ws: Ws, kept: Known, request: Request, wanted: Annotated[predictions.PredictionListing, Query()]
 ) -> HTMLResponse:
     """The predictions, what is at work first."""
-    items, following = select(ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")])
+    found = select(ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")])
     return render(
         request,
         "predictions.html",
-        twin="/api/v1/predictions" + query(**request.query_params),
+        twin="/api/v1/predictions" + query(**asked(request)),
         **progress.at_work(ws, kept, "prediction", first=not wanted.after)._asdict(),
-        predictions=[orjson.loads(item) for item in items],
-        next=following,
-        filtered=any((wanted.name, wanted.model)),
+        predictions=[orjson.loads(item) for item in found.items],
+        next=found.next,
+        filtered=any((wanted.name, wanted.model, wanted.tag)),
+        **made.tags_of(ws, "prediction", found.tags),
     )
 
 

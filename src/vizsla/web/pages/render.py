@@ -65,7 +65,7 @@ def render(request: Request, template: str, *, status: int = 200, twin: str = ""
     who = getattr(request.state, "who", None)
     shared = {
         "path": request.url.path,
-        "asked": dict(request.query_params),
+        "asked": asked(request),
         "twin": twin,
         "account": who.name if who and who.credential else "",
         "role": who.role if who else "",
@@ -73,6 +73,12 @@ def render(request: Request, template: str, *, status: int = 200, twin: str = ""
     }
     text = environment().get_template(template).render(shared | context)
     return HTMLResponse(text, status, headers={"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"})
+
+
+def asked(request: Request) -> dict[str, Any]:
+    """What the address of a page asks for. Tags are a list, as there may be several."""
+    given: dict[str, Any] = dict(request.query_params)
+    return given | {"tag": request.query_params.getlist("tag")} if "tag" in given else given
 
 
 def wrong(request: Request, error: VizslaError) -> HTMLResponse:
@@ -156,7 +162,7 @@ def part(text: str) -> str:
 
 def query(**fields: object) -> str:
     """The end of an address, without what is None or empty."""
-    given = {name: value for name, value in fields.items() if value not in (None, "")}
+    given = {name: value for name, value in fields.items() if value not in (None, "", [])}
     return "?" + urlencode(given, doseq=True) if given else ""
 
 

@@ -25,7 +25,7 @@ from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing
 from vizsla.web.pages import forms, made, progress
 from vizsla.web.pages.marks import marks_of
-from vizsla.web.pages.render import PageRoute, query, render
+from vizsla.web.pages.render import PageRoute, asked, query, render
 from vizsla.web.routes import datasets, evaluations, models, runs
 from vizsla.web.schema import Ws, exact
 
@@ -59,11 +59,12 @@ def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunL
     return render(
         request,
         "runs.html",
-        twin="/api/v1/runs" + query(**request.query_params),
+        twin="/api/v1/runs" + query(**asked(request)),
         **progress.at_work(ws, kept, "run", first=wanted.after is None)._asdict(),
         runs=page["items"],
         owners=owners,
         next=page["next"],
+        **made.tags_of(ws, "run", page["tags"]),
         sort=wanted.sort,
         descending=wanted.descending,
         states=get_args(records.State),

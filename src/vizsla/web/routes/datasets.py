@@ -11,6 +11,7 @@ from vizsla.datasets.dataset import Dataset
 from vizsla.datasets.plan import Plan
 from vizsla.datasets.scan import Root, Split
 from vizsla.datasets.spec import PATHS, UPLOADABLE, DatasetSpec, upload_id
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page
 from vizsla.web.once import KEYED, Once
@@ -28,13 +29,14 @@ from vizsla.web.schema import (
     Page,
     Queued,
     RowAfter,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], route_class=Once)
 
@@ -46,7 +48,7 @@ class NewDataset(Queued):
     spec: DatasetSpec
 
 
-@router.get("", response_model=Page[Dataset])
+@router.get("", response_model=Things[Dataset])
 def list_datasets(ws: Ws, kept: Known, wanted: Annotated[Listing, Query()]) -> Response:
     """The datasets that are built."""
     return page(ws, kept, "dataset", wanted)
@@ -161,7 +163,7 @@ def get_dataset(ws: Ws, kept: Known, reference: str, request: Request) -> Respon
 
 @router.patch("/{reference}", response_model=Dataset)
 def change_dataset(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give a dataset another name, or other notes."""
+    """Give a dataset another name, other notes, or other tags."""
     return changed(request, ws, "dataset", reference, body)
 
 
@@ -169,6 +171,12 @@ def change_dataset(ws: Ws, reference: str, body: Changed, request: Request) -> R
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a dataset."""
     return noted(request, ws, "dataset", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of a dataset."""
+    return labelled(request, ws, "dataset", reference)
 
 
 @router.delete("/{reference}")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from vizsla.api import evaluations
 from vizsla.evaluation.report import Report
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -25,13 +26,14 @@ from vizsla.web.schema import (
     Page,
     Queued,
     RowAfter,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"], route_class=Once)
 
@@ -53,7 +55,7 @@ class EvaluationListing(Listing):
     split: Literal["train", "val", "test"] | None = Field(None, description="Only on this split.")
 
 
-@router.get("", response_model=Page[Report])
+@router.get("", response_model=Things[Report])
 def list_evaluations(ws: Ws, kept: Known, wanted: Annotated[EvaluationListing, Query()]) -> Response:
     """The reports of evaluations."""
     parents = [
@@ -167,7 +169,7 @@ def get_evaluation(ws: Ws, kept: Known, reference: str, request: Request) -> Res
 
 @router.patch("/{reference}", response_model=Report)
 def change_evaluation(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give an evaluation another name, or other notes."""
+    """Give an evaluation another name, other notes, or other tags."""
     return changed(request, ws, "evaluation", reference, body)
 
 
@@ -175,6 +177,12 @@ def change_evaluation(ws: Ws, reference: str, body: Changed, request: Request) -
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about an evaluation."""
     return noted(request, ws, "evaluation", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of an evaluation."""
+    return labelled(request, ws, "evaluation", reference)
 
 
 @router.delete("/{reference}")

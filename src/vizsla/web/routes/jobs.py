@@ -11,9 +11,9 @@ from vizsla import work
 from vizsla.api import jobs
 from vizsla.machine.usage import Sample
 from vizsla.store.rows import Kind, State
+from vizsla.web.etags import tagged
 from vizsla.web.lists import Part
 from vizsla.web.schema import Body, Events, EventsAfter, JobAnswer, JobHistory, Page, Ws, some_events
-from vizsla.web.tags import tagged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
 
 

@@ -15,6 +15,7 @@ from vizsla.datasets.spec import upload_id
 from vizsla.models import archive
 from vizsla.models.card import Card
 from vizsla.web import pictures
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -27,15 +28,15 @@ from vizsla.web.schema import (
     JobAnswer,
     Name,
     NotesAnswer,
-    Page,
     Queued,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/models", tags=["models"], route_class=Once)
 
@@ -64,7 +65,7 @@ class ModelListing(Listing):
     network: str | None = Field(None, description="Only with this network.")
 
 
-@router.get("", response_model=Page[Card])
+@router.get("", response_model=Things[Card])
 def list_models(ws: Ws, kept: Known, wanted: Annotated[ModelListing, Query()]) -> Response:
     """The cards of models."""
     parents = [parent_id(ws, "run", wanted.run, "run")]
@@ -130,7 +131,7 @@ def get_file(ws: Ws, reference: str, file: Literal["model.onnx", "model.safetens
 
 @router.patch("/{reference}", response_model=Card)
 def change_model(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give a model another name, or other notes."""
+    """Give a model another name, other notes, or other tags."""
     return changed(request, ws, "model", reference, body)
 
 
@@ -138,6 +139,12 @@ def change_model(ws: Ws, reference: str, body: Changed, request: Request) -> Res
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a model."""
     return noted(request, ws, "model", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of a model."""
+    return labelled(request, ws, "model", reference)
 
 
 @router.delete("/{reference}")

@@ -12,6 +12,7 @@ from pydantic import Field
 from vizsla.api import predictions
 from vizsla.datasets.spec import upload_id
 from vizsla.models.predictions import MAX_TOP, Prediction, Row
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -25,13 +26,14 @@ from vizsla.web.schema import (
     NotesAnswer,
     Page,
     Queued,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
     read,
 )
-from vizsla.web.tags import tagged, unchanged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/predictions", tags=["predictions"], route_class=Once)
 
@@ -54,7 +56,7 @@ class PredictionListing(Listing):
     model: str | None = Field(None, description="Only of this model, by its id or name.")
 
 
-@router.get("", response_model=Page[Prediction])
+@router.get("", response_model=Things[Prediction])
 def list_predictions(ws: Ws, kept: Known, wanted: Annotated[PredictionListing, Query()]) -> Response:
     """What came out of predictions."""
     return page(ws, kept, "prediction", wanted, parents=[parent_id(ws, "model", wanted.model, "model")])
@@ -105,7 +107,7 @@ def get_csv(ws: Ws, reference: str) -> StreamingResponse:
 
 @router.patch("/{reference}", response_model=Prediction)
 def change_prediction(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give a prediction another name, or other notes."""
+    """Give a prediction another name, other notes, or other tags."""
     return changed(request, ws, "prediction", reference, body)
 
 
@@ -113,6 +115,12 @@ def change_prediction(ws: Ws, reference: str, body: Changed, request: Request) -
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a prediction."""
     return noted(request, ws, "prediction", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of a prediction."""
+    return labelled(request, ws, "prediction", reference)
 
 
 @router.delete("/{reference}")

@@ -26,6 +26,7 @@ from vizsla.training.rates import Rates
 from vizsla.training.run import State, named_weights
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import insight, pictures
+from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
 from vizsla.web.lists import Listing, page, parent_id
 from vizsla.web.once import KEYED, Once
@@ -41,19 +42,19 @@ from vizsla.web.schema import (
     JobAnswer,
     Name,
     NotesAnswer,
-    Page,
     Queued,
     RunAnswer,
     SeriesName,
+    TagsAnswer,
+    Things,
     Ws,
     exact,
     queued,
     read,
     some_events,
 )
-from vizsla.web.tags import tagged, unchanged
 from vizsla.web.tails import LOG_ANSWERS, LogQuery, Thing, logged
-from vizsla.web.written import changed, noted
+from vizsla.web.written import changed, labelled, noted
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Once)
 PREVIEW_S, FIND_RATE_S = 180.0, 300
@@ -148,7 +149,7 @@ class HistoryQuery(BaseModel):
     series: list[SeriesName] = Field([], description="The curves wanted; may be given more than once. Default: all.")
 
 
-@router.get("", response_model=Page[RunAnswer])
+@router.get("", response_model=Things[RunAnswer])
 def list_runs(ws: Ws, kept: Known, wanted: Annotated[RunListing, Query()]) -> Response:
     """The runs that have begun."""
     parents = [parent_id(ws, "dataset", wanted.dataset, "dataset")]
@@ -364,7 +365,7 @@ async def look_at_layers(
 
 @router.patch("/{reference}", response_model=RunAnswer)
 def change_run(ws: Ws, reference: str, body: Changed, request: Request) -> Response:
-    """Give a run another name, or other notes."""
+    """Give a run another name, other notes, or other tags."""
     return changed(request, ws, "run", reference, body)
 
 
@@ -372,6 +373,12 @@ def change_run(ws: Ws, reference: str, body: Changed, request: Request) -> Respo
 def get_notes(ws: Ws, reference: str, request: Request) -> Response:
     """What people have written about a run."""
     return noted(request, ws, "run", reference)
+
+
+@router.get("/{reference}/tags", response_model=TagsAnswer)
+def get_tags(ws: Ws, reference: str, request: Request) -> Response:
+    """The tags of a run."""
+    return labelled(request, ws, "run", reference)
 
 
 @router.delete("/{reference}")

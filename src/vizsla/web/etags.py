@@ -36,8 +36,8 @@ def tagged(request: Request, body: bytes) -> Response:
 
 
 @contextlib.contextmanager
-def unchanged(request: Request, current: Callable[[], bytes]) -> Iterator[None]:
-    """Within it a thing may be changed: it is still what `If-Match` says, if the request says anything.
+def unchanged(request: Request, *current: Callable[[], bytes]) -> Iterator[None]:
+    """Within it a thing may be changed: all of `current` is still what `If-Match` says, if the request says anything.
 
     Raises:
         PreconditionFailed: it is not.
@@ -47,11 +47,12 @@ def unchanged(request: Request, current: Callable[[], bytes]) -> Iterator[None]:
         yield
         return
     with _editing:
-        found = tag(current())
-        if found not in _tags(wanted, found):
-            raise PreconditionFailed(
-                "It has been changed since it was asked for.", where="If-Match", remedy="Get it again, then decide."
-            )
+        for part in current:
+            found = tag(part())
+            if found not in _tags(wanted, found):
+                raise PreconditionFailed(
+                    "It has been changed since it was asked for.", where="If-Match", remedy="Get it again, then decide."
+                )
         yield
 
 

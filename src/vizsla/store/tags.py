@@ -1,0 +1,121 @@
+"""Tags: which there can be, their file in the folder of a thing, and the rows by which lists are filtered."""
+
+from __future__ import annotations
+
+import contextlib
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Select, delete, func, insert, select
+
+from vizsla.errors import InvalidInput
+from vizsla.store.rows import Kind, Used
+from vizsla.store.tables import entry, tag
+
+FILE = "tags.txt"
+MAX_TAGS, MAX_CHARACTERS = 20, 40
+
+
+def cleaned(tags: Iterable[str]) -> list[str]:
+    """Tags as they are kept: sorted, and of those that differ in case only the first one.
+
+    Raises:
+        InvalidInput: one cannot be a tag, or there are too many.
+    """
+    if isinstance(tags, str):  # notes are a text, and each of its letters would do
+        raise InvalidInput("Tags are a list of texts.", where="tags", remedy=f"Give [{tags[:MAX_CHARACTERS]!r}].")
+    found: dict[str, str] = {}
+    for one in tags:
+        text = _plain(one)
+        # As with names, what cannot be seen is not taken, nor what turns the direction of writing: a tag is to be
+        # recognised among others.
+        if not 0 < len(text) <= MAX_CHARACTERS or not text.isprintable() or "," in text or text.startswith("-"):
+            raise InvalidInput(
+                f"{one[:60]!r} cannot be a tag.",
+                where="tags",
+                remedy=f"A tag is 1 to {MAX_CHARACTERS} printable characters, without a comma, and without a dash at"
+                " its beginning.",
+            )
+        found.setdefault(folded(text), text)
+    if len(found) > MAX_TAGS:
+        what = f"A thing has {MAX_TAGS} tags at most, and these are {len(found):,}."
+        raise InvalidInput(what, where="tags", remedy="Leave some out.")
+    return [found[name] for name in sorted(found)]
+
+
+def _plain(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def folded(text: str) -> str:
+    """What tags are compared by: Baseline and baseline are one."""
+    return _plain(text).casefold()
+
+
+def of_folder(folder: Path) -> list[str]:
+    """The tags that the folder of a thing has. What else somebody has written into its file is left out."""
+    try:
+        lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in filter(None, lines):
+        with contextlib.suppress(InvalidInput):
+            found += cleaned([line])
+    return cleaned(found[:MAX_TAGS])
+
+
+def having(query: Select[Any], kind: Kind, tags: Sequence[str]) -> Select[Any]:
+    """The rows of a query on entries of a kind that have all of some tags."""
+    for one in tags:
+        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == folded(one)))
+        query = query.where(entry.c.id.in_(tagged))
+    return query
+
+
+class Tags:
+    """The tags in a database. Every method is one transaction, but for `put`, which is part of one."""
+
+    def __init__(self, engine: Engine, writer: Engine) -> None:
+        self._engine = engine
+        self._writer = writer
+
+    def replace(self, id: str, tags: Sequence[str]) -> None:
+        """Give a thing these tags and no others; nothing, where it is gone."""
+        with self._writer.begin() as connection:
+            connection.execute(delete(tag).where(tag.c.entry_id == id))
+            kind = connection.execute(select(entry.c.kind).where(entry.c.id == id)).scalar()
+            if kind is not None:
+                self.put(connection, id, kind, tags)
+
+    def put(self, connection: Connection, id: str, kind: Kind, tags: Sequence[str]) -> None:
+        """Give tags to a thing that has none."""
+        if tags:
+            rows = [{"entry_id": id, "folded": folded(one), "tag": one, "kind": kind} for one in tags]
+            connection.execute(insert(tag), rows)
+
+    def of(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """The tags of things that have any, by their ids."""
+        found: dict[str, list[str]] = {}
+        if not ids:
+            return found
+        query = select(tag).where(tag.c.entry_id.in_(ids)).order_by(tag.c.folded)
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                found.setdefault(row.entry_id, []).append(row.tag)
+        return found
+
+    def used(self, kind: Kind, limit: int) -> list[Used]:
+        """The tags that most things of a kind have, at most `limit`."""
+        number = func.count()
+        query = (
+            select(func.max(tag.c.tag), number)
+            .where(tag.c.kind == kind)
+            .group_by(tag.c.folded)
+            .order_by(number.desc(), tag.c.folded)
+            .limit(limit)
+        )
+        with self._engine.connect() as connection:
+            return [Used(*row) for row in connection.execute(query)]
