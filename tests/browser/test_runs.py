@@ -210,6 +210,9 @@ def test_curves_go_on_after_server_and_worker_were_killed(
     page.wait_for_function(
         "was => document.querySelector('[data-plot=loss] table.plain td').textContent !== was", arg=was
     )
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        log.write("printed after the server was back\n")
+    page.locator(".log", has_text="printed after the server was back").wait_for(timeout=LONG_MS)
     assert page.evaluate("window.same"), "the page was loaded anew"
     page.get_by_role("button", name="Stop").click()
     page.locator("#ask-yes").click()
