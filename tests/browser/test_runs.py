@@ -64,13 +64,16 @@ def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
     page = new_page(server, expects=(FAILED,))
     page.goto("/runs/new?dataset=shapes")
     fill(page, epochs=0, mixup=99)
+    page.get_by_text("In the queue").click()
+    page.get_by_label("Retries").fill("-1")
     begin(page)
     epochs = page.locator("#f-spec-epochs")
     page.locator("#f-spec-epochs-problem").wait_for()
-    assert page.locator(".problem").count() == 2
+    assert page.locator(".problem").count() == 3
     assert epochs.get_attribute("aria-invalid") == "true"
     assert epochs.evaluate("one => one === document.activeElement")
     assert "greater" in page.locator("#f-spec-epochs-problem").inner_text()
+    page.get_by_label("Retries").fill("")
     # What settings say of each other is told at one of them, too.
     fill(page, epochs=30, mixup=0, tune="scratch", freeze_epochs=2)
     begin(page)
@@ -173,7 +176,7 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     page.get_by_label(f"Compare {HOSTILE}").check()
     page.get_by_label("Compare second").check()
     page.get_by_role("button", name="Compare the chosen ones").click()
-    page.get_by_text(f"{HOSTILE}: training").first.wait_for()
+    page.locator("[data-plot=loss] .plain").get_by_text(HOSTILE).wait_for()
     differ = page.get_by_role("table", name="Settings that differ")
     assert differ.get_by_role("row", name="Epochs").inner_text().split()[1:] == ["90000", "1"]
     assert "the same pictures for all" in page.get_by_role("table", name="Accuracy of each run").inner_text()
