@@ -34,6 +34,18 @@ def test_pages_fit(server: Server, new_page: Callable[..., Any], width: int) -> 
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
 
 
+def test_where_nothing_is_made_yet_pages_say_what_to_do(tmp_path: Path, new_page: Callable[..., Any]) -> None:
+    server = Server(tmp_path)
+    page = new_page(server)
+    for path in ("/", "/datasets", "/runs", "/runs/new", "/evaluations", "/models", "/predictions", "/jobs"):
+        with loaded(page):
+            page.goto(path)
+        assert page.locator(".nothing").count() == 1, path
+        assert page.locator("form.filter").count() == 0, path
+    page.close()
+    assert server.stop() == 0
+
+
 def test_what_is_not_there_is_said_by_a_page(server: Server, new_page: Callable[..., Any]) -> None:
     page = new_page(server, expects=(FAILED,))
     for path, status in (("/nowhere", 404), ("/jobs/1swk2a7qx4", 404), ("/jobs?after=x", 422), ("/jobs?state=x", 422)):

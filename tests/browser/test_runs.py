@@ -64,13 +64,15 @@ def test_a_training_is_begun_in_the_browser_and_watched_to_its_end(
     page = new_page(server, expects=(FAILED,))
     page.goto("/runs/new?dataset=shapes")
     fill(page, epochs=0, mixup=99)
+    page.get_by_label("Retries").fill("-1")
     begin(page)
     epochs = page.locator("#f-spec-epochs")
     page.locator("#f-spec-epochs-problem").wait_for()
-    assert page.locator(".problem").count() == 2
+    assert page.locator(".problem").count() == 3
     assert epochs.get_attribute("aria-invalid") == "true"
     assert epochs.evaluate("one => one === document.activeElement")
     assert "greater" in page.locator("#f-spec-epochs-problem").inner_text()
+    page.get_by_label("Retries").fill("")
     # What settings say of each other is told at one of them, too.
     fill(page, epochs=30, mixup=0, tune="scratch", freeze_epochs=2)
     begin(page)
@@ -173,9 +175,10 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     page.get_by_label(f"Compare {HOSTILE}").check()
     page.get_by_label("Compare second").check()
     page.get_by_role("button", name="Compare the chosen ones").click()
-    page.get_by_text(f"{HOSTILE}: training").first.wait_for()
+    page.locator("[data-plot=loss] .plain").get_by_text(HOSTILE).wait_for()
     differ = page.get_by_role("table", name="Settings that differ")
-    assert differ.get_by_role("row", name="Epochs").inner_text().split()[1:] == ["90000", "1"]
+    epochs = server.client.get("/runs/second").json()["run"]["spec"]["epochs"]
+    assert differ.get_by_role("row", name="Epochs").inner_text().split()[1:] == ["90000", str(epochs)]
     assert "the same pictures for all" in page.get_by_role("table", name="Accuracy of each run").inner_text()
     assert page.evaluate("49 === 7 * 7 && !document.querySelector('main img')")
 
@@ -210,6 +213,9 @@ def test_curves_go_on_after_server_and_worker_were_killed(
     page.wait_for_function(
         "was => document.querySelector('[data-plot=loss] table.plain td').textContent !== was", arg=was
     )
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        log.write("printed after the server was back\n")
+    page.locator(".log", has_text="printed after the server was back").wait_for(timeout=LONG_MS)
     assert page.evaluate("window.same"), "the page was loaded anew"
     page.get_by_role("button", name="Stop").click()
     page.locator("#ask-yes").click()

@@ -297,9 +297,9 @@ ONLY_HERE = {
     "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.predictions", "evaluations.predictions_path", "evaluations.tops", "jobs.keep", "jobs.standing",
     "logs.is_live", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
-    "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all", "models.bring",
-    "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit", "trials.find_rate",
-    "trials.preview", "uploads.sweep",
+    "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all", "runs.weights",
+    "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit",
+    "trials.find_rate", "trials.preview", "uploads.sweep",
 }  # fmt: skip
 COMMANDS_ONLY_HERE = [
     ("doctor",), ("quickstart",), ("serve",), ("jobs", "keep"), ("predict", "m", "p.png"),

@@ -36,4 +36,8 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     assert "5,000 found = 5,000 used + 0 rejected" in done.stdout
     accuracy = re.search(r"accuracy\s+([\d.]+) % \([\d.]+ to [\d.]+\) on 1,000 test pictures", done.stdout)
     assert accuracy, done.stdout[:3000]
-    assert float(accuracy[1]) > 97
+    assert float(accuracy[1]) > 97, "what the README promises of the quickstart"
+    shown = done.stdout.split("What was made")[0]
+    pictures = re.findall(r"digits/(\d)/\S+\.png\s+[\d.]+ %\s+\S*\s+(\d)\s", shown)
+    assert len(pictures) == 3, done.stdout[:3000]
+    assert all(true == said for true, said in pictures)

@@ -45,6 +45,7 @@ export class Chart {
     const columns = this.#lines.flatMap((one) => (one.band ? [one, edge(one, 0), edge(one, 1)] : [one]));
     const shape = JSON.stringify([columns.map((one) => [one.name, one.colour, one.pale]), this.#log, this.#axis]);
     this.card.querySelector("[data-whole]").hidden = !this.#zoomed;
+    this.#tell();
     if (!columns.length || !window.uPlot) return void this.#plot?.destroy(), (this.#plot = null), (this.#shape = "");
     const data = joined(columns, this.#log);
     if (shape === this.#shape && this.#plot) {
@@ -57,7 +58,6 @@ export class Chart {
       this.#shape = shape;
       if (range) this.#plot.setScale("x", range);
     }
-    this.#tell();
   }
 
   #size() {
@@ -103,6 +103,8 @@ export class Chart {
     const { ctx, bbox } = plot;
     ctx.save();
     ctx.setLineDash([4, 4]);
+    ctx.font = `${11 * devicePixelRatio}px Inter, system-ui, sans-serif`;
+    const written = []; // words over words are none: of marks that lie close only the first is named
     for (const { x, kind } of this.#marks) {
       const at = plot.valToPos(x, "x", true);
       if (at < bbox.left || at > bbox.left + bbox.width) continue;
@@ -111,10 +113,13 @@ export class Chart {
       ctx.moveTo(at, bbox.top);
       ctx.lineTo(at, bbox.top + bbox.height);
       ctx.stroke();
-      ctx.font = `${11 * devicePixelRatio}px Inter, system-ui, sans-serif`;
       const right = at > bbox.left + bbox.width * 0.8;
       ctx.textAlign = right ? "right" : "left";
-      ctx.fillText({ nan: "not finite", memory: "out of memory" }[kind] ?? kind, at + (right ? -4 : 4) * devicePixelRatio, bbox.top + 12 * devicePixelRatio);
+      const text = { nan: "not finite", memory: "out of memory" }[kind] ?? kind, from = at + (right ? -4 : 4) * devicePixelRatio;
+      const [low, high] = right ? [from - ctx.measureText(text).width, from] : [from, from + ctx.measureText(text).width];
+      if (written.some((one) => low < one[1] && high > one[0])) continue;
+      written.push([low, high]);
+      ctx.fillText(text, from, bbox.top + 12 * devicePixelRatio);
     }
     ctx.restore();
   }
@@ -126,7 +131,7 @@ export class Chart {
       name.scope = "row";
       const key = document.createElement("span"), said = document.createElement("bdi");
       key.className = `key ${one.colour.slice(2)}`;
-      said.textContent = one.name;
+      said.textContent = said.title = one.name;
       name.append(key, said);
       const figures = [y.at(-1), y.reduce((a, b) => Math.min(a, b)), y.reduce((a, b) => Math.max(a, b))];
       row.append(name, ...figures.map((value) => Object.assign(document.createElement("td"), { className: "num", textContent: this.format(value) })));

@@ -15,7 +15,7 @@ const live = connect();
 function draw() {
   const how = asked(tools);
   for (const [plot, series, chart] of charts) {
-    const lines = runs.flatMap(({ run, curves }, i) => linesOf(plot, run, curves, how, { prefix: `${run.name}: `, only: [series], colour: `--c${i + 1}` }));
+    const lines = runs.flatMap(({ run, curves }, i) => linesOf(plot, run, curves, how, { prefix: `${run.name}: `, only: [series], colour: `--c${i + 1}` }).map((line) => ({ ...line, name: run.name })));
     chart.show(lines, how);
   }
 }

@@ -52,7 +52,7 @@ export function mark(form, problem) {
     input.setAttribute("aria-describedby", note.id);
     (input.closest(".field") ?? input.parentElement).append(note);
     for (let fold = input.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
-    first ??= input;
+    if (!first || input.compareDocumentPosition(first) & Node.DOCUMENT_POSITION_FOLLOWING) first = input;
   }
   if (first) first.focus();
   if (!first || wrong.length === 0) say(form.querySelector("button") ?? form, problem.text, true);

@@ -15,7 +15,7 @@ function row(one, checked) {
   const label = document.createElement("label"), name = document.createElement("bdi"), rest = document.createElement("span");
   const input = Object.assign(document.createElement("input"), { type: "radio", name: "spec.net", value: one.name, id: `found-${number++}`, checked });
   name.className = "cut";
-  name.textContent = one.name;
+  name.textContent = name.title = one.name;
   rest.className = "small soft";
   rest.textContent = one.family + (one.num_parameters ? `, ${(one.num_parameters / 1e6).toFixed(1)} M` : "");
   label.append(input, name, rest);

@@ -59,7 +59,12 @@ export function show(place, plan) {
     const more = make("details");
     more.append(make("summary", `Rejected: ${shown(plan.rejected)} ${plan.rejected === 1 ? "file" : "files"}`));
     more.append(table("By reason", ["Reason", "Files"], Object.entries(plan.rejected_reasons)));
-    more.append(table("The first of them", ["File", "Reason"], plan.rejected_files.map((one) => [one.path, one.reason])));
+    const files = make("div", "", "classes");
+    files.tabIndex = 0;
+    files.setAttribute("role", "region");
+    files.setAttribute("aria-label", "Rejected files");
+    files.append(table("The first of them", ["File", "Reason"], plan.rejected_files.map((one) => [one.path, one.reason])));
+    more.append(files);
     place.append(more);
   }
   place.hidden = false;

@@ -29,10 +29,12 @@ export async function follow(isLive) {
   const plots = { use: chart("use", { format: "share" }), memory: chart("memory") };
   const { system } = await get("/api/v1/machine");
   const again = async () => {
-    if (!document.hidden) {
-      const samples = await get(host.dataset.usage);
-      host.hidden = samples.length < 2;
-      if (!host.hidden) for (const [name, drawn] of Object.entries(lines(samples, system.cores))) plots[name].show(drawn, { axis: "time" });
+    try {
+      const samples = document.hidden ? null : await get(host.dataset.usage);
+      if (samples) host.hidden = samples.length < 2;
+      if (samples?.length > 1) for (const [name, drawn] of Object.entries(lines(samples, system.cores))) plots[name].show(drawn, { axis: "time" });
+    } catch (problem) {
+      if (![0, 429, 503].includes(problem.status)) throw problem; // a server that is away comes back
     }
     if (isLive) setTimeout(() => again().catch(() => {}), EVERY_MS);
   };
