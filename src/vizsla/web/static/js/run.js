@@ -39,13 +39,14 @@ function move(items) {
 }
 
 // The rest of the page follows more slowly: it is asked for anew.
+const AGAIN_MS = 5000;
 let due = 0, timer = 0;
 function soon(after = 1500) {
   const at = Date.now() + after;
   if (due && due <= at) return;
   clearTimeout(timer);
   due = at;
-  timer = setTimeout(() => { due = 0; refresh().catch(() => {}); }, after);
+  timer = setTimeout(() => { due = 0; refresh().catch(() => soon(AGAIN_MS)); }, after);
 }
 
 async function heed(items, next) {

@@ -55,7 +55,11 @@ async function again() {
 // A page of one thing, data-ends: when its work has ended it is another page.
 function heedJobs(items) {
   if (items.some(({ job, state }) => job.id === list?.dataset.ends && ENDED.includes(state))) return location.reload();
-  asked ??= setTimeout(() => { asked = null; again().catch(() => {}); }, 300);
+  soon(300);
+}
+
+function soon(after) {
+  asked ??= setTimeout(() => { asked = null; again().catch(() => soon(5000)); }, after);
 }
 
 bindRows();
