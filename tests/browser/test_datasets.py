@@ -162,6 +162,20 @@ def _drop(page: Any, folder: Path) -> None:
         browser.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 250, "data": data})
 
 
+def test_another_one_like_it_is_the_same(server: Server, new_page: Callable[..., Any]) -> None:
+    page = new_page(server)
+    page.goto("/datasets/shapes")
+    with loaded(page):
+        page.get_by_role("link", name="Build another like it").click()
+    page.get_by_label("Name", exact=True).fill("shapes anew")
+    page.get_by_role("button", name="Build the dataset").click()
+    page.locator("#gallery").wait_for(timeout=60_000)
+    first, again = (server.client.get(f"/datasets/{name}").json() for name in ("shapes", "shapes anew"))
+    assert again["fingerprint"] == first["fingerprint"]
+    assert again["spec"] == first["spec"]
+    assert again["id"] != first["id"]
+
+
 def test_what_could_not_be_built_says_why(
     server: Server, full: Path, new_page: Callable[..., Any], tmp_path: Path
 ) -> None:

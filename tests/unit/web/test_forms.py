@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from pydantic import BaseModel
+
 from vizsla.datasets.spec import DatasetSpec
 from vizsla.jobs.spec import JobSpec
 from vizsla.training.spec import GROUPS, TrainingSpec
@@ -43,3 +46,11 @@ def test_every_setting_is_in_a_group_and_can_be_drawn() -> None:
     assert html.count("<label") == len(names) + len(DatasetSpec.model_fields)
     assert "<b>" not in html
     assert "style=" not in html
+
+
+@pytest.mark.parametrize("spec", [DatasetSpec, JobSpec, TrainingSpec])
+def test_every_default_can_be_chosen(spec: type[BaseModel]) -> None:
+    """Or else the browser would send the first choice in its place."""
+    for name, one in forms.inputs(spec, "spec", shows_defaults=True).items():
+        if one.kind == "choice":
+            assert one.value in [value for value, _ in one.choices], name

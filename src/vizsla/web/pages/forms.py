@@ -119,6 +119,8 @@ def _resolved(about: dict[str, Any], definitions: dict[str, Any]) -> dict[str, A
     whole = {**(real[0] if real else {}), **{name: value for name, value in about.items() if name != "anyOf"}}
     if "$ref" in whole:
         whole |= definitions[whole.pop("$ref").rpartition("/")[2]]
+    if words := [part["const"] for part in real if "const" in part]:  # one word beside others, such as "auto"
+        whole["enum"] = [*words, *whole.get("enum", [])]
     return whole | {"optional": len(real) < len(parts)}
 
 
