@@ -18,7 +18,7 @@ from tests.flow.test_serve import TINY, _problem
 from tests.support import Cli, Server
 
 import vizsla
-from vizsla.api import datasets, evaluations, models, runs
+from vizsla.api import datasets, evaluations, models, runs, workspace
 from vizsla.datasets.dataset import read_images
 from vizsla.datasets.store import PixelStore
 from vizsla.errors import Busy, WorkerDied
@@ -163,7 +163,8 @@ def test_runs_are_compared(client: httpx.Client, ws: Workspace) -> None:
         runs.start(ws, "shapes", runs.TrainingSpec(**TINY | {"learning_rate": rate}), name=f"by {rate}").run
         for rate in (0.01, 0.02)
     )
-    report = evaluations.create(ws, second.id, split="val", name="by 0.02")
+    for name in ("before", "by 0.02"):  # the newest is shown
+        report = evaluations.create(ws, second.id, split="val", name=name)
     found = client.get("/compare", params={"run": ["by 0.01", second.id, first.id]}).json()
     assert [one["run"]["id"] for one in found["runs"]] == [first.id, second.id]
     assert found["runs"][0] == client.get(f"/runs/{first.id}").json()
@@ -172,9 +173,30 @@ def test_runs_are_compared(client: httpx.Client, ws: Workspace) -> None:
     (measured,) = found["measured"]
     assert measured["accuracies"] == [None, client.get(f"/evaluations/{report.id}").json()["headline"]["accuracy"]]
     assert (measured["split"], measured["evaluations"]) == ("val", [None, report.id])
+    assert measured["checkpoints"] == [None, "3"]
     assert client.get("/compare").json()["runs"] == []
     _problem(client.get("/compare", params={"run": "none"}), 404, "not-found")
     assert client.get("/compare", params={"run": [first.id] * 7}).status_code == 422
+
+
+def test_runs_on_other_pictures_are_not_taken_for_the_same(client: httpx.Client, ws: Workspace) -> None:
+    """Datasets go by what they are called now: one may have been renamed, and another have got its name."""
+    spec = datasets.get(ws, "shapes").spec
+    one = datasets.create(ws, "pictures", spec.model_copy(update={"width": 28, "height": 28, "seed": 1}))
+    first = runs.start(ws, one.id, runs.TrainingSpec(**TINY), name="on the first").run
+    workspace.rename(ws, "dataset", one.id, "pictures of before")
+    other = datasets.create(ws, "pictures", spec.model_copy(update={"width": 32, "height": 32, "seed": 2}))
+    second = runs.start(ws, other.id, runs.TrainingSpec(**TINY), name="on the second").run
+    for run in (first, second):
+        evaluations.create(ws, run.id, split="val")
+    found = client.get("/compare", params={"run": [first.id, second.id]}).json()
+    assert not found["same_validation"]
+    assert found["differing"] == [
+        {"name": "dataset", "values": ["pictures of before", "pictures"]},
+        {"name": "input", "values": ["28 × 28 px", "32 × 32 px"]},
+    ]
+    accuracies = {one["dataset"]: [accuracy is not None for accuracy in one["accuracies"]] for one in found["measured"]}
+    assert accuracies == {"pictures of before": [True, False], "pictures": [False, True]}
 
 
 def test_what_jobs_use_is_sampled(client: httpx.Client, ws: Workspace) -> None:

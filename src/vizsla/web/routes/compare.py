@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from vizsla.errors import NotFound
 from vizsla.store.workspace import Workspace
 from vizsla.training.run import Run
 from vizsla.web.kept import Kept, Known
@@ -38,6 +39,7 @@ class Measured(Answer):
     role: str
     accuracies: list[dict[str, Any] | None] = Field(description="of each run, with intervals; null: not looked at")
     evaluations: list[str | None] = Field(description="the newest evaluation of each run")
+    checkpoints: list[str | None] = Field(description="the step of each run that it was of")
 
 
 class Comparison(Answer):
@@ -58,14 +60,14 @@ def compare(ws: Ws, kept: Known, run: Runs) -> Comparison:
     return Comparison(
         runs=shown,
         same_validation=len({(one.dataset.fingerprint, one.num_val) for one in found}) <= 1,
-        differing=_differing(found),
+        differing=_differing(ws, found),
         measured=_measured(ws, kept, ids),
     )
 
 
-def _differing(found: list[Run]) -> list[Differing]:
+def _differing(ws: Workspace, found: list[Run]) -> list[Differing]:
     circumstances: dict[str, list[Any]] = {
-        "dataset": [one.dataset.name for one in found],
+        "dataset": [_called(ws, one.dataset.id, one.dataset.name) for one in found],
         "devices": [", ".join(one.devices) for one in found],
         "precision": [one.arithmetic.precision for one in found],
         "input": [f"{one.input.width} × {one.input.height} px" for one in found],
@@ -87,15 +89,25 @@ def _measured(ws: Workspace, kept: Kept, ids: list[str]) -> list[Measured]:
             one = found.setdefault(
                 (fingerprint, split),
                 Measured(
-                    dataset=report["dataset"]["name"],
+                    dataset=_called(ws, report["dataset"]["id"], report["dataset"]["name"]),
                     fingerprint=fingerprint,
                     split=split,
                     role=report["split_role"],
                     accuracies=[None] * len(ids),
                     evaluations=[None] * len(ids),
+                    checkpoints=[None] * len(ids),
                 ),
             )
             if one.evaluations[place] is None:
                 one.accuracies[place] = report["headline"]["accuracy"]
                 one.evaluations[place] = report["id"]
+                one.checkpoints[place] = report["subject"]["checkpoint"]
     return sorted(found.values(), key=lambda one: (one.split != "test", one.dataset))
+
+
+def _called(ws: Workspace, id: str, name: str) -> str:
+    """What a dataset is called now, which no other one is; what it was called where it is gone."""
+    try:
+        return ws.store.exact(id, "dataset").name
+    except NotFound:
+        return name
