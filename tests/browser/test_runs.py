@@ -138,6 +138,19 @@ def test_a_run_is_made_longer_and_its_curves_are_looked_at_closely(
         assert (tmp_path / "weights").read_bytes() == runs.weights(ws, "second", "last").read_bytes()
 
 
+def test_the_page_of_a_job_follows_it_to_its_end(server: Server, new_page: Callable[..., Any]) -> None:
+    asked = {"dataset": "shapes", "name": "followed", "spec": TINY.model_dump(mode="json") | {"epochs": 20}}
+    job = server.client.post("/runs", json=asked).json()
+    page = new_page(server)
+    page.goto(f"/jobs/{job['id']}")
+    page.locator("#work [data-job]").wait_for()
+    page.locator("#work [data-words]", has_text="epoch").wait_for(timeout=LONG_MS)
+    state(page, "done")
+    expect(page.locator("#work")).to_have_count(0)
+    expect(page.locator("#about")).to_contain_text("running")
+    expect(page.locator("#about .state").last).to_have_text("done")
+
+
 def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(server, expects=(FAILED,))
     page.goto("/runs/new?clone=first")

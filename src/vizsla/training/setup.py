@@ -93,7 +93,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         input=_input(size, dataset, found, spec),
         weights=WeightsRef(source=found.source, licence=found.licence, sha256=found.sha256) if found else None,
         num_parameters=sum(p.numel() for p in network.parameters()),
-        multiply_accumulates=_work(network, size, channels),
+        multiply_accumulates=work_of(copy.deepcopy(network) if request.network_file else network, size, channels),
         devices=tuple(map(str, devices)),
         arithmetic=arithmetic.choose(trial, cache),
         num_train=len(train.labels),
@@ -107,8 +107,8 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
     return Prepared(run, classifier_of(run, network), devices[0], train, val, plan)
 
 
-def _work(network: torch.nn.Module, size: tuple[int, int], channels: int) -> int | None:
-    """Multiply-accumulates for one picture; None: the counter cannot follow a user's own network."""
+def work_of(network: torch.nn.Module, size: tuple[int, int], channels: int) -> int | None:
+    """Multiply-accumulates for one picture of `size` (height, width); None: the counter cannot follow a network."""
     try:
         return catalogue.summary(network, size, channels).multiply_accumulates
     # What its forward does is the user's; a figure for people is no reason not to train.

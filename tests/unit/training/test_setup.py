@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from vizsla.training.setup import plan_of
+from vizsla.training.setup import plan_of, work_of
 from vizsla.training.spec import TrainingSpec
 
 
@@ -16,3 +18,15 @@ def test_accumulated_batches_divide_the_steps(accumulate: int, steps: int) -> No
     assert plan.steps_per_epoch == steps
     assert plan.total_steps == 3 * steps
     assert sum(len(positions) for positions in plan.from_step(0)) == 300
+
+
+class Odd(nn.Module):
+    """A user's network that cannot be counted."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("not like this")
+
+
+def test_what_cannot_be_counted_is_trained_all_the_same() -> None:
+    assert work_of(Odd(), (8, 8), 3) is None
+    assert work_of(nn.Conv2d(3, 4, 3, bias=False), (8, 8), 3) == 6 * 6 * 3 * 4 * 3 * 3
