@@ -28,7 +28,7 @@ def cleaned(tags: Iterable[str]) -> list[str]:
         raise InvalidInput("Tags are a list of texts.", where="tags", remedy=f"Give [{tags[:MAX_CHARACTERS]!r}].")
     found: dict[str, str] = {}
     for one in tags:
-        text = _plain(one)
+        text = plain(one)
         # As with names, what cannot be seen is not taken, nor what turns the direction of writing: a tag is to be
         # recognised among others.
         if not 0 < len(text) <= MAX_CHARACTERS or not text.isprintable() or "," in text or text.startswith("-"):
@@ -45,13 +45,14 @@ def cleaned(tags: Iterable[str]) -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text as a tag has it: composed, with single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def folded(text: str) -> str:
     """What tags are compared by: Baseline and baseline are one."""
-    return _plain(text).casefold()
+    return plain(text).casefold()
 
 
 def of_folder(folder: Path) -> list[str]:
@@ -68,9 +69,9 @@ def of_folder(folder: Path) -> list[str]:
 
 
 def having(query: Select[Any], kind: Kind, tags: Sequence[str]) -> Select[Any]:
-    """The rows of a query on entries of a kind that have all of some tags."""
-    for one in tags:
-        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == folded(one)))
+    """The rows of a query on entries of a kind that have all of some tags. An empty one is none: any will do."""
+    for name in filter(None, map(folded, tags)):
+        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == name))
         query = query.where(entry.c.id.in_(tagged))
     return query
 

@@ -88,6 +88,7 @@ def test_things_are_found_by_all_of_some_tags_in_whatever_case(store: Store) -> 
     assert [entry.name for entry in store.all("run", tags=["V2"])] == ["a", "b"]
     assert [entry.name for entry in store.all("run", tags=["v2", "GR\u00dcSSE"])] == ["a"]
     assert store.all("run", tags=["v"]) == []
+    assert [entry.name for entry in store.all("run", tags=["", " ", "gr\u00fc\u00dfe"])] == ["a"], "empty ones are none"
     newest = Cut(1, "created_at", descending=True)
     assert [entry.name for entry in store.page("run", newest, tags=[" v2 "])] == ["b"]
     assert store.tags.of(list(ids.values())) == {ids["a"]: ["Gr\u00fc\u00dfe", "v2"], ids["b"]: ["v2"]}
