@@ -173,6 +173,12 @@ def test_tags_by_rest(ws: Workspace) -> None:
         assert ask.get(f"/{kind}s", params={"tag": ["v3", "v2"]}).json() == {"items": [], "next": None, "tags": {}}
         assert ask.get("/tags", params={"kind": kind}).json() == [{"tag": "v3", "things": 1}]
         assert ask.get(f"/{kind}s", params={"tag": "x" * 41}).status_code == 422
+        assert ask.get(f"/{kind}s", params={"tag": ["", " ", "v3"]}).json()["tags"] == {id: ["v3"]}
+        everything = ask.get(f"/{kind}s").json()
+        assert ask.get(f"/{kind}s", params={"tag": ""}).json() == everything, "as with the filter of a page left empty"
         assert ask.get(f"/{kind}s", params={"tag": "\0"}).json()["items"] == []
+        decomposed = "e\u0301" * 40
+        assert ask.patch(at, json={"tags": [decomposed]}).status_code == 200
+        assert ask.get(f"/{kind}s", params={"tag": decomposed}).json()["tags"] == {id: ["\u00e9" * 40]}
         assert ask.patch(at, json={"notes": "", "tags": []}).status_code == 200
     assert server.stop() == 0

@@ -27,6 +27,7 @@ def write(ws: Workspace, kind: Kind, reference: str, wanted: Sequence[str]) -> l
         Forbidden: it belongs to another.
         InvalidInput: see `vizsla.store.tags.cleaned`.
         Conflict: the thing is in the making.
+        Busy: others change tags for long.
     """
     entry = workspace.to_change(ws, kind, reference)
     found = tags.cleaned(wanted)

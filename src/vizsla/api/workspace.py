@@ -168,8 +168,8 @@ def sweep(ws: Workspace) -> list[Entry]:
     """Bring folders and database into agreement after crashes; returns what was removed.
 
     Unfinished work of processes that are gone is removed with its row, a row without a folder too. A whole folder
-    without a row, as after the loss of the database, gets its row again: the facts win. A renaming that was cut short
-    is brought to its end, and so are tags.
+    without a row, as after the loss of the database, gets its row again: the facts win, as they do with tags. A
+    renaming that was cut short is brought to its end.
     """
     tagging.heal(ws)
     swept = []
@@ -268,7 +268,7 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
         parents = [id for id in ids if id in known]
         tags = of_folder(final.parent)
         ws.store.add(kind, facts["name"], parents=parents, id=facts["id"], created_at=facts["created_at"], tags=tags)
-    except (VizslaError, KeyError, AttributeError) as error:
+    except (VizslaError, OSError, KeyError, AttributeError) as error:
         warnings.warn(f"{final} is left out: {error}", stacklevel=2)
 
 

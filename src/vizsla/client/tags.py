@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from vizsla.client import things
 from vizsla.client.server import Server
 from vizsla.store.rows import Kind, Used
+from vizsla.store.tags import cleaned
 
 
 def read(server: Server, kind: Kind, reference: str) -> list[str]:
@@ -17,10 +18,9 @@ def read(server: Server, kind: Kind, reference: str) -> list[str]:
 
 def write(server: Server, kind: Kind, reference: str, wanted: Sequence[str]) -> list[str]:
     """See `vizsla.api.tags.write`."""
-    place = things.at(server, kind, reference)
-    server.patch(*place, body={"tags": wanted})
-    found: list[str] = server.get(*place, "tags")["tags"]
-    return found
+    server.patch(*things.at(server, kind, reference), body={"tags": wanted})
+    # What the server made of them. Asked for now, it might answer what another has written since.
+    return cleaned(wanted)
 
 
 def used(server: Server, kind: Kind, *, limit: int = 100) -> list[Used]:

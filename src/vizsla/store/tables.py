@@ -53,6 +53,9 @@ tag = Table(
     Index("ix_tag_kind_folded", "kind", "folded", "entry_id", "tag"),
 )
 
+# One row: the stamp of the last writing of tags that these know, or none yet, see `store/tagging.py`.
+tag_stamp = Table("tag_stamp", metadata, Column("stamp", String(32), primary_key=True))
+
 # A piece of work in the queue. It outlives what it was to make, when that was refused or has been deleted.
 job = Table(
     "job",

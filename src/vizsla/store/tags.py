@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, Select, delete, func, insert, select
 
 from vizsla.errors import InvalidInput
 from vizsla.store.rows import Kind, Used
-from vizsla.store.tables import entry, tag
+from vizsla.store.tables import entry, tag, tag_stamp
 
 FILE = "tags.txt"
 MAX_TAGS, MAX_CHARACTERS = 20, 40
@@ -28,7 +28,7 @@ def cleaned(tags: Iterable[str]) -> list[str]:
         raise InvalidInput("Tags are a list of texts.", where="tags", remedy=f"Give [{tags[:MAX_CHARACTERS]!r}].")
     found: dict[str, str] = {}
     for one in tags:
-        text = _plain(one)
+        text = plain(one)
         # As with names, what cannot be seen is not taken, nor what turns the direction of writing: a tag is to be
         # recognised among others.
         if not 0 < len(text) <= MAX_CHARACTERS or not text.isprintable() or "," in text or text.startswith("-"):
@@ -45,13 +45,14 @@ def cleaned(tags: Iterable[str]) -> list[str]:
     return [found[name] for name in sorted(found)]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text as a tag has it: composed, with single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def folded(text: str) -> str:
     """What tags are compared by: Baseline and baseline are one."""
-    return _plain(text).casefold()
+    return plain(text).casefold()
 
 
 def of_folder(folder: Path) -> list[str]:
@@ -68,9 +69,9 @@ def of_folder(folder: Path) -> list[str]:
 
 
 def having(query: Select[Any], kind: Kind, tags: Sequence[str]) -> Select[Any]:
-    """The rows of a query on entries of a kind that have all of some tags."""
-    for one in tags:
-        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == folded(one)))
+    """The rows of a query on entries of a kind that have all of some tags. An empty one is none: any will do."""
+    for name in filter(None, map(folded, tags)):
+        tagged = select(tag.c.entry_id).where((tag.c.kind == kind) & (tag.c.folded == name))
         query = query.where(entry.c.id.in_(tagged))
     return query
 
@@ -82,19 +83,36 @@ class Tags:
         self._engine = engine
         self._writer = writer
 
-    def replace(self, id: str, tags: Sequence[str]) -> None:
-        """Give a thing these tags and no others; nothing, where it is gone."""
+    def stamp(self) -> str | None:
+        """That of the last writing that the rows know, see `tagging`; None: they may know nothing."""
+        with self._engine.connect() as connection:
+            found: str | None = connection.execute(select(tag_stamp.c.stamp)).scalar()
+        return found
+
+    def replace(self, id: str, tags: Sequence[str], stamp: str | None = None) -> None:
+        """Give a thing these tags and no others; nothing, where it is gone. With `stamp`, that is the last writing."""
         with self._writer.begin() as connection:
+            _put_stamp(connection, stamp)
             connection.execute(delete(tag).where(tag.c.entry_id == id))
             kind = connection.execute(select(entry.c.kind).where(entry.c.id == id)).scalar()
             if kind is not None:
                 self.put(connection, id, kind, tags)
 
+    def make_anew(self, found: Mapping[str, Sequence[str]], but: Sequence[str], stamp: str | None) -> None:
+        """Give things, by their ids, these tags, and all others none, but for some, which keep theirs."""
+        with self._writer.begin() as connection:
+            connection.execute(delete(tag).where(tag.c.entry_id.not_in(but)))
+            # In one go: of 10,000 things, each with a statement of its own, the database would be held for seconds.
+            known = connection.execute(select(entry.c.id, entry.c.kind)).all()
+            rows = [row for id, kind in known if id not in but for row in _rows(id, kind, found.get(id, ()))]
+            if rows:
+                connection.execute(insert(tag), rows)
+            _put_stamp(connection, stamp)
+
     def put(self, connection: Connection, id: str, kind: Kind, tags: Sequence[str]) -> None:
         """Give tags to a thing that has none."""
         if tags:
-            rows = [{"entry_id": id, "folded": folded(one), "tag": one, "kind": kind} for one in tags]
-            connection.execute(insert(tag), rows)
+            connection.execute(insert(tag), _rows(id, kind, tags))
 
     def of(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """The tags of things that have any, by their ids."""
@@ -119,3 +137,13 @@ class Tags:
         )
         with self._engine.connect() as connection:
             return [Used(*row) for row in connection.execute(query)]
+
+
+def _rows(id: str, kind: Kind, tags: Sequence[str]) -> list[dict[str, str]]:
+    return [{"entry_id": id, "folded": folded(one), "tag": one, "kind": kind} for one in tags]
+
+
+def _put_stamp(connection: Connection, stamp: str | None) -> None:
+    if stamp is not None:
+        connection.execute(delete(tag_stamp))
+        connection.execute(insert(tag_stamp).values(stamp=stamp))

@@ -9,13 +9,13 @@ from typing import Annotated, Literal, NamedTuple
 
 import orjson
 from fastapi import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vizsla.errors import InvalidInput, NotFound
 from vizsla.store.pages import Cut, Place
 from vizsla.store.queries import MAX_NAME
 from vizsla.store.rows import Entry, Kind
-from vizsla.store.tags import MAX_CHARACTERS, MAX_TAGS
+from vizsla.store.tags import MAX_CHARACTERS, MAX_TAGS, plain
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.turns import turn
@@ -75,11 +75,20 @@ class Listing(Part):
     """Which part of a list of things is wanted, and in which order."""
 
     sort: Literal["created", "name"] = Field("created", description="What the order goes by.")
-    tag: list[Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]] = Field(
+    tag: list[Annotated[str, Field(max_length=MAX_CHARACTERS)]] = Field(
         [],
         max_length=MAX_TAGS,
-        description="Only what has this tag, in whatever case; may be given more than once: only what has all of them.",
+        description="Only what has this tag, in whatever case; may be given more than once: only what has all of them."
+        " An empty one is none.",
     )
+
+    @field_validator("tag", mode="before")
+    @classmethod
+    def _as_written(cls, given: object) -> object:
+        """As tags are when they are written: their length is that of what is looked for. Forms send empty ones too."""
+        if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
+            return given
+        return [one for one in map(plain, given) if one]
 
 
 class Selected(NamedTuple):

@@ -14,7 +14,7 @@ import pytest
 
 import vizsla
 from vizsla import errors
-from vizsla.api import datasets, jobs, runs, things
+from vizsla.api import datasets, jobs, runs, tags, things
 from vizsla.client.server import OF_WORKSPACES, Away, Person, base_of
 from vizsla.errors import Conflict, InvalidInput, NotFound, NotSignedIn, Unavailable, VizslaError
 from vizsla.store.workspace import Workspace
@@ -271,6 +271,14 @@ def test_a_reference_is_no_path(fake: Fake) -> None:
             with pytest.raises(NotFound):
                 datasets.delete(server, reference)
     assert {path.partition("?")[0] for _, path, _ in fake.asked} == {"/api/v1/find", "/api/v1/find/job"}
+
+
+def test_who_writes_tags_is_told_of_their_own(fake: Fake) -> None:
+    fake.say(200, ENTRY)
+    fake.say(200, {"tags": ["of another, written since"]})
+    with vizsla.connect(fake.url) as server:
+        assert tags.write(server, "dataset", "x", ["v2", " Baseline", "V2"]) == ["Baseline", "v2"]
+    assert [method for method, *_ in fake.asked] == ["GET", "PATCH"]
 
 
 def test_a_client_needs_no_database(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Create `tag`."""
+    """Create `tag` and `tag_stamp`."""
     op.create_table(
         "tag",
         sa.Column("entry_id", sa.String(16), sa.ForeignKey("entry.id", ondelete="CASCADE"), primary_key=True),
@@ -17,3 +17,4 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(16), nullable=False),
     )
     op.create_index("ix_tag_kind_folded", "tag", ["kind", "folded", "entry_id", "tag"])
+    op.create_table("tag_stamp", sa.Column("stamp", sa.String(32), primary_key=True))
