@@ -48,7 +48,7 @@ _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 # 127.1, 2130706433 and 0x7f000001 are addresses to a resolver, and names to who reads them.
 _NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
 _UNICAST = ipaddress.ip_network("2000::/3")
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # Not for everybody, though some versions of Python call them global.
 _RESERVED = tuple(
     map(
@@ -69,19 +69,42 @@ _resolving = ThreadPoolExecutor(8, thread_name_prefix="names")
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is one of the public internet; of NAT64, whether the IPv4 address in it is."""
-    if address in _NAT64:
-        return is_public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    if isinstance(address, ipaddress.IPv6Address) and address not in _UNICAST:
-        return False
+    """Whether an address is one of the public internet; of NAT64, whether the IPv4 address in it is.
+
+    One with a zone is of a network here: where a zone means nothing, the kernel ignores it, and asks the address.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            return False
+        if address in _NAT64:
+            return is_public(_inside(address))
+        if address not in _UNICAST:
+            return False
     special = address.is_multicast or address.is_reserved or any(address in network for network in _RESERVED)
     return address.is_global and not special
 
 
 def is_reachable(address: Address) -> bool:
     """Whether pictures are fetched from there: public, and not of this machine, whose firewall it would pass by."""
-    own = {one.address.partition("%")[0] for them in psutil.net_if_addrs().values() for one in them}
-    return is_public(address) and str(address) not in own
+    return is_public(address) and _inside(address) not in _own()
+
+
+def _inside(address: Address) -> Address:
+    """The IPv4 address that an IPv6 address leads to; another address as it is, without a zone."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or ipaddress.IPv6Address(int(address))
+
+
+def _own() -> set[Address]:
+    """The addresses of this machine. Compared as addresses: as texts, each has many spellings."""
+    own = set()
+    for one in (one for them in psutil.net_if_addrs().values() for one in them):
+        with contextlib.suppress(ValueError):  # of a card, not of a network
+            own.add(_inside(ipaddress.ip_address(one.address)))
+    return own
 
 
 def resolve(host: str, port: int) -> list[str]:
@@ -209,7 +232,9 @@ async def _addresses(place: _Place, way: _Way) -> list[Address]:
             found = [ipaddress.ip_address(text) for text in texts]
         except (OSError, ValueError):  # among them a name that cannot be asked for
             found = []
-    if not 0 < len(found) <= MAX_ADDRESSES or not all(map(way.reachable, found)):
+    # A zone is refused whatever may be reached: which address the kernel makes of it was not looked at.
+    zoned = any(isinstance(one, ipaddress.IPv6Address) and one.scope_id is not None for one in found)
+    if zoned or not 0 < len(found) <= MAX_ADDRESSES or not all(map(way.reachable, found)):
         raise InvalidInput(
             "The link leads to no address on the public internet.",
             where=_shown(place.host),

@@ -270,11 +270,28 @@ def test_which_addresses_are_public() -> None:
 
 def test_what_is_this_machine_s_own_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by an address that is public: a firewall before the machine does not see what it asks of itself."""
-    public = [ipaddress.ip_address(address) for address in ("8.8.8.8", "2606:4700::1111", "9.9.9.9")]
+    texts = ("8.8.8.8", "64:ff9b::8.8.8.8", "2606:4700::1111", "2606:4700:0:0::1:1112", "9.9.9.9", "64:ff9b::9.9.9.9")
+    public = [ipaddress.ip_address(address) for address in texts]
     assert all(map(links.is_reachable, public))
-    cards = {"eth0": [SimpleNamespace(address=address) for address in ("8.8.8.8", "2606:4700::1111%eth0", "02:42:ac")]}
+    own = ("::ffff:8.8.8.8", "2606:4700::1111%eth0", "2606:4700:0::0:0001:1112", "02:42:ac")
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": [SimpleNamespace(address=one) for one in own]})
+    assert [links.is_reachable(address) for address in public] == [False, False, False, False, True, True]
+
+
+def test_an_address_with_a_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ignores the zone of a global address: it would lead to this machine's own."""
+    cards = {"eth0": [SimpleNamespace(address="2606:4700:dead::1")]}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: cards)
-    assert [links.is_reachable(address) for address in public] == [False, False, True]
+    for zone in ("%1", "%251", "%lo", "%25lo"):
+        for host in ("2606:4700:dead::1", "2606:4700::2", "64:ff9b::8.8.8.8"):
+            address = f"{host}{zone}"
+            assert not links.is_reachable(ipaddress.ip_address(address))
+            with pytest.raises(InvalidInput) as found:
+                asyncio.run(links.fetch(f"http://[{address}]/", max_bytes=9))
+            assert found.value.what == NOWHERE
+            # Also where a resolver says so, and where everything may be reached.
+            anywhere = {"reachable": lambda address: True, "resolve": lambda host, port, found=address: [found]}
+            assert refused(InvalidInput, "http://pictures.example/", **anywhere).what == NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -282,6 +299,8 @@ def test_what_is_this_machine_s_own_is_not_asked(monkeypatch: pytest.MonkeyPatch
     [
         *(f"[{one}]" if ":" in one else one for one in NOT_PUBLIC if "%" not in one),
         "[fe80::1%25lo]",
+        "[2606:4700:dead::1%1]",
+        "[2606:4700:dead::1%251]",
         "localhost",
         "LOCALHOST",
         "localhost.",
