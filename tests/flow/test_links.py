@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.support import Server, fetch_here, serving_here, sharing
 
 from vizsla.api import accounts, datasets, models, runs
@@ -127,6 +128,18 @@ def test_what_is_no_picture_has_no_thumbnail(fetching: httpx.Client, shared: str
     assert [one["thumbnail"] for one in found] == [None, None]
     assert found[0]["error"] == {"kind": "invalid-input", "what": "not a picture"}
     assert "to no picture, but to text/html" in found[1]["error"]["what"]
+
+
+def test_a_thumbnail_is_small_whatever_the_file_is(fetching: httpx.Client) -> None:
+    said = PngInfo()
+    said.add_text("comment", "secret" * 20_000)
+    held = io.BytesIO()
+    Image.new("RGB", (1000, 500), "red").save(held, "PNG", pnginfo=said)
+    answer = fetching.post("/models/shaper/predict?thumbnails=true", files={"pictures": ("a.png", held.getvalue())})
+    (one,) = answer.raise_for_status().json()["predictions"]
+    small = Image.open(io.BytesIO(base64.b64decode(one["thumbnail"])))
+    assert (small.format, small.size) == ("JPEG", (256, 128))
+    assert "comment" not in small.info
 
 
 @pytest.mark.parametrize(
