@@ -203,6 +203,27 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
         assert now == 0
 
 
+def test_what_nobody_thought_of_fails_alone(
+    root: Path, shared: str, caplog: pytest.LogCaptureFixture, ws: Workspace
+) -> None:
+    async def fetch(link: str, *, max_bytes: int) -> bytes:
+        if "odd" in link:
+            raise KeyError("an odd answer")
+        return await fetch_here(link, max_bytes=max_bytes)
+
+    asked = {"links": ["odd?token=secret", f"{shared}/disc/000.png"]}
+    with serving_here(root, fetch=fetch) as base, httpx.Client(base_url=f"{base}/api/v1", timeout=60) as client:
+        odd, good = client.post(PLACES[0], json=asked).raise_for_status().json()["predictions"]
+        problem = _problem(client.post(PLACES[2], json={"links": asked["links"][:1]}), 409, "unavailable")
+    assert odd["error"]["kind"] == "unavailable"
+    assert odd["error"]["what"].startswith("The picture could not be fetched.")
+    assert problem["detail"] == "The picture could not be fetched."
+    assert good["error"] is None
+    assert caplog.text.count("KeyError: 'an odd answer'") == 2
+    assert "Traceback" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_links_are_for_those_who_may_predict(root: Path, ws: Workspace, shared: str) -> None:
     """The last: from here on the workspace has accounts."""
     password = "correct horse battery"

@@ -185,7 +185,7 @@ def _place(link: str, ports: Container[int]) -> _Place:
     remedy = "Write it like https://example.org/picture.jpg."
     try:
         url = httpx.URL(link.strip()) if len(link) <= MAX_LINK else None
-    except (httpx.InvalidURL, UnicodeError):
+    except (httpx.InvalidURL, ValueError):
         url = None
     if url is None or not url.scheme:
         raise InvalidInput("This is no link.", where=_shown(link), remedy=remedy)
@@ -298,7 +298,7 @@ def _next(response: httpx.Response, place: _Place, ports: Container[int]) -> _Pl
     """
     try:
         target = str(place.url.join(response.headers.get("location", "")))
-    except (httpx.InvalidURL, UnicodeError):
+    except (httpx.InvalidURL, ValueError):  # the standard library joins them, and raises errors of its own
         target = ""
     there = _place(target, ports)
     if place.url.scheme == "https" and there.url.scheme == "http":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 
 from vizsla import files
-from vizsla.errors import Forbidden, TooLarge, TooSlow, VizslaError
+from vizsla.errors import Forbidden, TooLarge, TooSlow, Unavailable, VizslaError
 from vizsla.web.schema import Body
 
 MAX_LINKS = 16
@@ -24,6 +25,8 @@ IN_MEMORY_BYTES = 2**20
 # By all requests together: what is fetched is in memory until it is whole.
 AT_ONCE = 8
 PATIENCE_S = 20.0
+
+log = logging.getLogger("vizsla.web.links")
 
 
 class Fetch(Protocol):
@@ -80,6 +83,11 @@ class Links:
                 return Unfetched(link, late)
             except VizslaError as error:
                 return Unfetched(link, error)
+            except Exception:  # a host can answer anything: what nobody thought of is no fault of the other links
+                log.exception("A picture could not be fetched.")
+                return Unfetched(
+                    link, Unavailable("The picture could not be fetched.", remedy="Save it, and send the file.")
+                )
 
         async with asyncio.TaskGroup() as together:
             tasks = [together.create_task(one(link)) for link in links]

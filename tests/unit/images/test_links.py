@@ -195,6 +195,8 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         ("/to?ftp://pictures.example/a.png", InvalidInput, "Only links of http and https are followed."),
         ("/to?http://ada:secret@pictures.example/", InvalidInput, "A link with a name or password is not followed."),
         ("/to?http://[", InvalidInput, "This is no link."),
+        ("/to?http:////]", InvalidInput, "This is no link."),
+        ("/to?//[::1", InvalidInput, "This is no link."),
         ("/to?http://10.0.0.1/", InvalidInput, NOWHERE),
         ("/to?//169.254.169.254/latest/meta-data", InvalidInput, NOWHERE),
     ],
