@@ -18,6 +18,7 @@ from tests.support import Server, fetch_here, serving_here, sharing
 
 from vizsla.api import accounts, datasets, models, runs
 from vizsla.errors import Unavailable
+from vizsla.images.links import Write
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import links, pictures
@@ -174,7 +175,7 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
     at_once: list[int] = []
     now = 0
 
-    async def fetch(link: str, *, max_bytes: int) -> bytes:
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
         assert max_bytes == pictures.MAX_PICTURE_BYTES
         nonlocal now
         now += 1
@@ -185,7 +186,14 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
             await asyncio.sleep(0.05)
             if "broken" in link:
                 raise Unavailable("It does not answer.")
-            return bytes(600_000) if "large" in link else await fetch_here(link, max_bytes=max_bytes)
+            if "large" in link:
+                for _ in range(6):
+                    await write(bytes(100_000))
+            elif "cut" in link:
+                await write(bytes(900_000))
+                raise Unavailable("It broke off.")
+            else:
+                await fetch_here(link, write, max_bytes=max_bytes)
         finally:
             now -= 1
 
@@ -201,15 +209,20 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
         assert sorted(kinds[3:5]) == ["invalid-input", "too-large"]
         assert 1 < max(at_once) <= links.AT_ONCE
         assert now == 0
+        # What did not become whole takes no room of what comes after it.
+        found = client.post(PLACES[0], json={"links": ["cut"] * 8 + ["large"]}).json()["predictions"]
+        kinds = [one["error"]["kind"] for one in found]
+        assert kinds[-1] == "invalid-input"  # it is there, though no picture
+        assert "unavailable" in kinds
 
 
 def test_what_nobody_thought_of_fails_alone(
     root: Path, shared: str, caplog: pytest.LogCaptureFixture, ws: Workspace
 ) -> None:
-    async def fetch(link: str, *, max_bytes: int) -> bytes:
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
         if "odd" in link:
             raise KeyError("an odd answer")
-        return await fetch_here(link, max_bytes=max_bytes)
+        await fetch_here(link, write, max_bytes=max_bytes)
 
     asked = {"links": ["odd?token=secret", f"{shared}/disc/000.png"]}
     with serving_here(root, fetch=fetch) as base, httpx.Client(base_url=f"{base}/api/v1", timeout=60) as client:

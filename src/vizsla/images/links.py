@@ -13,7 +13,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from vizsla.errors import InvalidInput, TooLarge, TooSlow, Unavailable, VizslaEr
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Reachable = Callable[[Address], bool]
 Resolve = Callable[[str, int], Sequence[str]]
+Write = Callable[[bytes], Awaitable[object]]
 
 MAX_LINK = 2000
 MAX_REDIRECTS = 5
@@ -33,6 +34,8 @@ TIMEOUT_S = 10.0
 # Of one host: that may be looked at, and that are asked.
 MAX_ADDRESSES = 32
 MAX_ASKED = 4
+# What is collected of a picture before it is written: a host may send it byte by byte.
+PIECE = 2**16
 PORTS = (80, 443)
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {
@@ -114,6 +117,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 async def fetch(
     link: str,
+    write: Write,
     *,
     max_bytes: int,
     timeout_s: float = TIMEOUT_S,
@@ -121,10 +125,11 @@ async def fetch(
     resolve: Resolve = resolve,
     ports: Container[int] = PORTS,
     trusted: ssl.SSLContext | None = None,
-) -> bytes:
-    """The bytes behind a link, which say that they are a picture.
+) -> None:
+    """Get the bytes behind a link, which say that they are a picture.
 
     Args:
+        write: takes them, piece by piece as they come; also those of one that turns out to be refused.
         timeout_s: for all of it, with every redirect.
         reachable: which addresses may be asked.
         resolve: the addresses of a host.
@@ -144,7 +149,8 @@ async def fetch(
             for _ in range(1 + MAX_REDIRECTS):
                 async with _asked(place, way, timeout_s) as response:
                     if response.status_code not in REDIRECTS:
-                        return await _content(response, place, max_bytes)
+                        await _content(response, place, write, max_bytes)
+                        return
                     place = _next(response, place, ports)
     except TimeoutError:
         raise TooSlow(f"The link took longer than {timeout_s:g} s.", where=_shown(link), remedy=SEND_IT) from None
@@ -306,8 +312,8 @@ def _next(response: httpx.Response, place: _Place, ports: Container[int]) -> _Pl
     return there
 
 
-async def _content(response: httpx.Response, place: _Place, max_bytes: int) -> bytes:
-    """What a place answers, if it is a picture as it stands.
+async def _content(response: httpx.Response, place: _Place, write: Write, max_bytes: int) -> None:
+    """Write what a place answers, if it is a picture as it stands.
 
     Raises:
         Unavailable, InvalidInput, TooLarge: it is none.
@@ -330,16 +336,20 @@ async def _content(response: httpx.Response, place: _Place, max_bytes: int) -> b
         # What is packed may be a thousand times larger than what was counted.
         raise InvalidInput("The host of the link sends it packed.", where=where, remedy=SEND_IT)
     declared = response.headers.get("content-length", "0")
-    data = bytearray()
     too_large = TooLarge(f"more than the limit of {max_bytes / 1e6:g} MB", where=where, remedy="Send a smaller one.")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise too_large
+    num_bytes, piece = 0, bytearray()
     try:
         async for chunk in response.aiter_raw():
-            data += chunk
-            if len(data) > max_bytes:
+            num_bytes += len(chunk)
+            if num_bytes > max_bytes:
                 raise too_large
+            piece += chunk
+            if len(piece) >= PIECE:
+                await write(bytes(piece))
+                piece.clear()
             await asyncio.sleep(0)  # others have their turn, also when it comes in a million pieces at once
     except httpx.TransportError:
         raise Unavailable("The host of the link broke off.", where=where, remedy="Try again.") from None
-    return bytes(data)
+    await write(bytes(piece))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -22,7 +22,7 @@ from vizsla.web.schema import Body
 MAX_LINKS = 16
 MAX_BODY_BYTES = 100_000
 IN_MEMORY_BYTES = 2**20
-# By all requests together: what is fetched is in memory until it is whole.
+# By all requests together.
 AT_ONCE = 8
 PATIENCE_S = 20.0
 
@@ -32,8 +32,8 @@ log = logging.getLogger("vizsla.web.links")
 class Fetch(Protocol):
     """Gets the bytes behind a link, as `images.links.fetch` does."""
 
-    def __call__(self, link: str, *, max_bytes: int) -> Awaitable[bytes]:
-        """So many at most."""
+    def __call__(self, link: str, write: Callable[[bytes], Awaitable[object]], *, max_bytes: int) -> Awaitable[None]:
+        """Write so many at most, as they come."""
 
 
 class LinkedPictures(Body):
@@ -66,18 +66,13 @@ class Links:
             max_each: bytes of each.
             max_bytes: of all of them.
         """
-        left = max_bytes
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        room = _Room(max_bytes)
 
         async def one(link: str) -> UploadFile | Unfetched:
-            nonlocal left
             try:
                 async with asyncio.timeout_at(deadline), self._places:
-                    data = await self._fetch(link, max_bytes=max_each)
-                    if len(data) > left:
-                        raise TooLarge(f"together more than {max_bytes / 1e6:g} MB", remedy="Send fewer at a time.")
-                    left -= len(data)
-                    return await _held(link, data, closing)
+                    return await self._held(link, closing, room, max_each)
             except TimeoutError:
                 late = TooSlow(f"The links took longer than {PATIENCE_S:g} s.", remedy="Send fewer at a time.")
                 return Unfetched(link, late)
@@ -85,24 +80,50 @@ class Links:
                 return Unfetched(link, error)
             except Exception:  # a host can answer anything: what nobody thought of is no fault of the other links
                 log.exception("A picture could not be fetched.")
-                return Unfetched(
-                    link, Unavailable("The picture could not be fetched.", remedy="Save it, and send the file.")
-                )
+                remedy = "Save it, and send the file."
+                return Unfetched(link, Unavailable("The picture could not be fetched.", remedy=remedy))
 
         async with asyncio.TaskGroup() as together:
             tasks = [together.create_task(one(link)) for link in links]
         return [task.result() for task in tasks]
 
+    async def _held(self, link: str, closing: AsyncExitStack, room: _Room, max_each: int) -> UploadFile:
+        """The picture behind a link. What does not fit into memory lies in a temporary file."""
+        held = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with what is made of it
+        picture = UploadFile(held, size=0, filename=link)  # type: ignore[arg-type]
 
-async def _held(link: str, data: bytes, closing: AsyncExitStack) -> UploadFile:
-    """What does not fit into memory lies in a temporary file."""
-    held = SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with what is made of it
-    picture = UploadFile(held, size=0, filename=link)  # type: ignore[arg-type]
-    closing.push_async_callback(picture.close)
-    with files.disk_errors(Path(gettempdir(), "picture")):
-        await picture.write(data)
-    await picture.seek(0)
-    return picture
+        async def write(data: bytes) -> None:
+            room.take(len(data))
+            with files.disk_errors(Path(gettempdir(), "picture")):
+                await picture.write(data)
+
+        try:
+            await self._fetch(link, write, max_bytes=max_each)
+            await picture.seek(0)
+        except BaseException:
+            room.left += picture.size or 0
+            await picture.close()
+            raise
+        closing.push_async_callback(picture.close)
+        return picture
+
+
+class _Room:
+    """Bytes that all pictures of a request may have together."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.left = num_bytes
+        self._all = num_bytes
+
+    def take(self, num_bytes: int) -> None:
+        """Take some for a picture that has come so far.
+
+        Raises:
+            TooLarge: there are not so many.
+        """
+        if num_bytes > self.left:
+            raise TooLarge(f"together more than {self._all / 1e6:g} MB", remedy="Send fewer at a time.")
+        self.left -= num_bytes
 
 
 async def named(request: Request) -> list[str]:

@@ -81,6 +81,13 @@ class Site(BaseHTTPRequestHandler):
         while True:
             self.wfile.write(bytes(100_000))
 
+    def large(self) -> None:
+        self.answer(body=bytes(500_000))
+
+    def crumbs(self) -> None:
+        self.answer(body=b"", Content_Length="", Transfer_Encoding="chunked")
+        self.wfile.write(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n")
+
     def drip(self) -> None:
         self.answer(body=b"", Content_Length="1000")
         for _ in range(100):
@@ -140,9 +147,26 @@ def _here(address: links.Address) -> bool:
     return str(address) == "127.0.0.1"
 
 
+USUAL: dict[str, Any] = {
+    "reachable": _here,
+    "ports": range(65536),
+    "resolve": lambda host, port: ["127.0.0.1"],
+}
+
+
 def get(link: str, **how: Any) -> bytes:
-    usual = {"reachable": _here, "ports": range(65536), "resolve": lambda host, port: ["127.0.0.1"]}
-    return asyncio.run(links.fetch(link, **{"max_bytes": 10**6, **usual, **how}))
+    return b"".join(pieces(link, **{"max_bytes": 10**6, **USUAL, **how}))
+
+
+def pieces(link: str, **how: Any) -> list[bytes]:
+    """What is written, as it comes."""
+    written: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        written.append(data)
+
+    asyncio.run(links.fetch(link, write, **how))
+    return written
 
 
 def refused(kind: type[VizslaError], link: str, **how: Any) -> VizslaError:
@@ -174,6 +198,14 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert headers["Host"] == f"xn--bcher-kva.example:{site.server_address[1]}"
     assert "cookie" not in headers
     assert "authorization" not in headers
+
+
+def test_a_picture_is_written_as_it_comes(site: Any) -> None:
+    """It is nowhere in memory as a whole, and bytes that come one by one are not written one by one."""
+    written = pieces(of(site, "/large"), max_bytes=10**6, **USUAL)
+    assert (len(b"".join(written)), len(written) > 3) == (500_000, True)
+    assert max(map(len, written)) < 3 * links.PIECE
+    assert len(pieces(of(site, "/crumbs"), max_bytes=10**6, **USUAL)) == 1
 
 
 @pytest.mark.parametrize(
@@ -289,7 +321,7 @@ def test_an_address_with_a_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
             address = f"{host}{zone}"
             assert not links.is_reachable(ipaddress.ip_address(address))
             with pytest.raises(InvalidInput) as found:
-                asyncio.run(links.fetch(f"http://[{address}]/", max_bytes=9))
+                pieces(f"http://[{address}]/", max_bytes=9)
             assert found.value.what == NOWHERE
             # Also where a resolver says so, and where everything may be reached.
             anywhere = {"reachable": lambda address: True, "resolve": lambda host, port, found=address: [found]}
@@ -328,7 +360,7 @@ def test_every_spelling_of_what_is_not_public_is_refused_in_the_same_words(site:
     before = len(site.asked)
     for port in (site.server_address[1], 1):
         with pytest.raises(InvalidInput) as found:
-            asyncio.run(links.fetch(f"http://{host}:{port}/", max_bytes=9, ports=range(65536)))
+            pieces(f"http://{host}:{port}/", max_bytes=9, ports=range(65536))
         assert found.value.what == NOWHERE
         assert found.value.remedy == refused(InvalidInput, "http://10.0.0.1/").remedy
     assert len(site.asked) == before
