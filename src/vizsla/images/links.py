@@ -16,8 +16,9 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import httpcore
 import httpx
 import psutil
 
@@ -36,6 +37,10 @@ MAX_ADDRESSES = 32
 MAX_ASKED = 4
 # What is collected of a picture before it is written: a host may send it byte by byte.
 PIECE = 2**16
+# Of what stands before a picture: also the answers before the last (1xx), of which there may be as many as a host likes.
+MAX_HEAD = 2**15
+# Of that, what is taken apart before others have their turn.
+HEAD_PIECE = 2**12
 PORTS = (80, 443)
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = {
@@ -45,6 +50,7 @@ HEADERS = {
     "Accept-Encoding": "identity",
     "Connection": "close",
 }
+BROKEN = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
 SEND_IT = "Save the picture, and send the file."
 
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
@@ -147,11 +153,11 @@ async def fetch(
         async with asyncio.timeout(timeout_s):
             place = _place(link, ports)
             for _ in range(1 + MAX_REDIRECTS):
-                async with _asked(place, way, timeout_s) as response:
-                    if response.status_code not in REDIRECTS:
-                        await _content(response, place, write, max_bytes)
+                async with _asked(place, way, timeout_s) as answer:
+                    if answer.status not in REDIRECTS:
+                        await _content(answer, place, write, max_bytes)
                         return
-                    place = _next(response, place, ports)
+                    place = _next(answer, place, ports)
     except TimeoutError:
         raise TooSlow(f"The link took longer than {timeout_s:g} s.", where=_shown(link), remedy=SEND_IT) from None
     raise InvalidInput(
@@ -249,24 +255,34 @@ async def _addresses(place: _Place, way: _Way) -> list[Address]:
     return list(dict.fromkeys(found))[:MAX_ASKED]
 
 
+class _Answer(NamedTuple):
+    """What a place says of itself, and its content, which is still to come."""
+
+    status: int
+    headers: httpx.Headers
+    content: httpcore.Response
+
+
 @contextlib.asynccontextmanager
-async def _asked(place: _Place, way: _Way, timeout_s: float) -> AsyncIterator[httpx.Response]:
+async def _asked(place: _Place, way: _Way, timeout_s: float) -> AsyncIterator[_Answer]:
     """The answer of a place, without its content.
 
     A connection is for one answer: another host at the same address has another certificate.
     """
     addresses = await _addresses(place, way)
-    async with httpx.AsyncHTTPTransport(verify=way.trusted, trust_env=False) as transport:
-        response = await _first(transport, place, addresses, timeout_s)
+    network = _Network()
+    async with httpcore.AsyncConnectionPool(ssl_context=way.trusted, network_backend=network) as pool:
+        response = await _first(pool, place, addresses, timeout_s)
+        network.is_head = False
         try:
-            yield response
+            yield _Answer(response.status, httpx.Headers(response.headers), response)
         finally:
             await response.aclose()
 
 
 async def _first(
-    transport: httpx.AsyncHTTPTransport, place: _Place, addresses: Sequence[Address], timeout_s: float
-) -> httpx.Response:
+    pool: httpcore.AsyncConnectionPool, place: _Place, addresses: Sequence[Address], timeout_s: float
+) -> httpcore.Response:
     """The answer at the first of the addresses that can be connected to. Nobody looks the name up again.
 
     Raises:
@@ -276,34 +292,84 @@ async def _first(
     seconds = {"connect": timeout_s / 3, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
     extensions = {"sni_hostname": place.host, "timeout": seconds}
     headers = HEADERS | {"Host": place.url.netloc.decode("ascii")}
-    failed: httpx.TransportError
+    failed: Exception
     for address in addresses:
-        url = place.url.copy_with(host=str(address))
+        url = httpcore.URL(scheme=place.url.scheme, host=str(address), port=place.port, target=place.url.raw_path)
         try:
-            request = httpx.Request("GET", url, headers=headers, extensions=extensions)
-            return await transport.handle_async_request(request)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return await pool.handle_async_request(
+                httpcore.Request("GET", url, headers=list(headers.items()), extensions=extensions)
+            )
+        except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
             failed = error
-        except httpx.TransportError as error:
+        except BROKEN as error:
             raise _silence(error, place) from None
     raise _silence(failed, place)
 
 
-def _silence(error: httpx.TransportError, place: _Place) -> VizslaError:
+class _Network(httpcore.AsyncNetworkBackend):
+    """Connections on which nobody sends heads without end."""
+
+    def __init__(self) -> None:
+        self.is_head = True
+        """until the last answer has come"""
+        self._network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(self, *args: Any, **how: Any) -> httpcore.AsyncNetworkStream:
+        """A connection."""
+        return _Counted(self, await self._network.connect_tcp(*args, **how))
+
+
+class _Counted(httpcore.AsyncNetworkStream):
+    """A connection of which the head is read in small pieces, and only so many."""
+
+    def __init__(self, network: _Network, stream: httpcore.AsyncNetworkStream) -> None:
+        self._network = network
+        self._stream = stream
+        self._left = MAX_HEAD
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Some of what comes."""
+        if not self._network.is_head:
+            return await self._stream.read(max_bytes, timeout)
+        if not self._left:
+            raise httpcore.RemoteProtocolError("a head that is too long")
+        data = await self._stream.read(min(max_bytes, self._left, HEAD_PIECE), timeout)
+        self._left -= len(data)
+        await asyncio.sleep(0)  # what is there already is read without waiting
+        return data
+
+    async def start_tls(self, *args: Any, **how: Any) -> httpcore.AsyncNetworkStream:
+        """The same connection, from here on encrypted."""
+        return _Counted(self._network, await self._stream.start_tls(*args, **how))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send something."""
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        """What is known about the connection."""
+        return self._stream.get_extra_info(info)
+
+
+def _silence(error: Exception, place: _Place) -> VizslaError:
     what = "The host of the link does not answer as it should."
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         what = "The certificate of the link's host is not trusted."
     return Unavailable(what, where=_shown(place.host), remedy=SEND_IT)
 
 
-def _next(response: httpx.Response, place: _Place, ports: Container[int]) -> _Place:
+def _next(answer: _Answer, place: _Place, ports: Container[int]) -> _Place:
     """Where a place sends its callers, which is looked at like the first.
 
     Raises:
         InvalidInput: that cannot be followed.
     """
     try:
-        target = str(place.url.join(response.headers.get("location", "")))
+        target = str(place.url.join(answer.headers.get("location", "")))
     except (httpx.InvalidURL, ValueError):  # the standard library joins them, and raises errors of its own
         target = ""
     there = _place(target, ports)
@@ -312,36 +378,36 @@ def _next(response: httpx.Response, place: _Place, ports: Container[int]) -> _Pl
     return there
 
 
-async def _content(response: httpx.Response, place: _Place, write: Write, max_bytes: int) -> None:
+async def _content(answer: _Answer, place: _Place, write: Write, max_bytes: int) -> None:
     """Write what a place answers, if it is a picture as it stands.
 
     Raises:
         Unavailable, InvalidInput, TooLarge: it is none.
     """
     where = _shown(place.host)
-    if response.status_code != httpx.codes.OK:
+    if answer.status != httpx.codes.OK:
         raise Unavailable(
-            f"The host of the link answers {response.status_code}.",
+            f"The host of the link answers {answer.status}.",
             where=where,
             remedy="See whether the link opens in a browser that is not signed in there.",
         )
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not kind.startswith("image/") and kind != "application/octet-stream":
         raise InvalidInput(
             f"The link leads to no picture, but to {_shown(kind) or 'something without a type'}.",
             where=where,
             remedy="Link to the picture itself, not to the page that shows it.",
         )
-    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+    if answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         # What is packed may be a thousand times larger than what was counted.
         raise InvalidInput("The host of the link sends it packed.", where=where, remedy=SEND_IT)
-    declared = response.headers.get("content-length", "0")
+    declared = answer.headers.get("content-length", "0")
     too_large = TooLarge(f"more than the limit of {max_bytes / 1e6:g} MB", where=where, remedy="Send a smaller one.")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise too_large
     num_bytes, piece = 0, bytearray()
     try:
-        async for chunk in response.aiter_raw():
+        async for chunk in answer.content.aiter_stream():
             num_bytes += len(chunk)
             if num_bytes > max_bytes:
                 raise too_large
@@ -350,6 +416,6 @@ async def _content(response: httpx.Response, place: _Place, write: Write, max_by
                 await write(bytes(piece))
                 piece.clear()
             await asyncio.sleep(0)  # others have their turn, also when it comes in a million pieces at once
-    except httpx.TransportError:
+    except BROKEN:
         raise Unavailable("The host of the link broke off.", where=where, remedy="Try again.") from None
     await write(bytes(piece))

@@ -104,6 +104,15 @@ class Site(BaseHTTPRequestHandler):
         while True:
             self.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000)
 
+    def informs(self) -> None:
+        for _ in range(3):
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        self.answer()
+
+    def endless_informing(self) -> None:
+        while True:
+            self.wfile.write(b"HTTP/1.1 102 x\r\n\r\n" * 5000)
+
     def no_http(self) -> None:
         self.wfile.write(b"220 mail.example ESMTP\r\n")
         self.close_connection = True
@@ -187,6 +196,7 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert get(of(site)) == PICTURE
     assert get(of(site, "/unknown-type")) == PICTURE
     assert get(of(site, "/hops/5")) == PICTURE
+    assert get(of(site, "/informs")) == PICTURE
     assert get(of(site, host="127.0.0.1")) == PICTURE
     path, headers = site.asked[0]
     assert path == "/picture"
@@ -219,6 +229,7 @@ def test_a_picture_is_written_as_it_comes(site: Any) -> None:
         ("/cut", Unavailable, "The host of the link broke off."),
         ("/no-http", Unavailable, "The host of the link does not answer as it should."),
         ("/many-headers", Unavailable, "The host of the link does not answer as it should."),
+        ("/endless-informing", Unavailable, "The host of the link does not answer as it should."),
         ("/declared", TooLarge, "more than the limit of 1 MB"),
         ("/endless", TooLarge, "more than the limit of 1 MB"),
         ("/loop", InvalidInput, "The link leads on more than 5 times."),
@@ -242,6 +253,29 @@ def test_a_host_that_drips_gets_no_more_time(site: Any, path: str) -> None:
     began = time.monotonic()
     assert refused(TooSlow, of(site, path), timeout_s=0.6).what == "The link took longer than 0.6 s."
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("path", ["/endless-informing", "/many-headers"])
+def test_a_host_whose_answer_has_no_beginning_leaves_others_their_turns(site: Any, path: str) -> None:
+    async def never(data: bytes) -> None:
+        raise AssertionError("there is no picture")
+
+    async def both() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(links.fetch(of(site, path), never, max_bytes=9, **USUAL))
+        began = last = loop.time()
+        longest = 0.0
+        while not task.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, loop.time() - last), loop.time()
+        with pytest.raises(Unavailable):
+            await task
+        return longest, last - began
+
+    asyncio.run(both())  # what is loaded at its first use is loaded then
+    longest, whole = asyncio.run(both())
+    assert longest < 0.5
+    assert whole < 3
 
 
 def test_a_host_that_says_nothing_gets_no_more_time() -> None:
