@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import queue
 import re
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from concurrent.futures import Future
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import httpcore
@@ -37,7 +39,7 @@ MAX_ADDRESSES = 32
 MAX_ASKED = 4
 # What is collected of a picture before it is written: a host may send it byte by byte.
 PIECE = 2**16
-# Of what stands before a picture: also the answers before the last (1xx), of which there may be as many as a host likes.
+# Of what stands before a picture, also of the answers before the last (1xx), of which a host may send any number.
 MAX_HEAD = 2**15
 # Of that, what is taken apart before others have their turn.
 HEAD_PIECE = 2**12
@@ -73,8 +75,6 @@ _RESERVED = tuple(
         ),
     )
 )
-# Apart from other threads: names whose servers are slow hold up nothing but links.
-_resolving = ThreadPoolExecutor(8, thread_name_prefix="names")
 
 
 def is_public(address: Address) -> bool:
@@ -119,6 +119,40 @@ def _own() -> set[Address]:
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host, as the system knows them; blocks."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+class _Names:
+    """Threads that look names up, apart from others: names whose servers are slow hold up nothing but links.
+
+    They are daemons: a process that is to end, as by Ctrl-C, does not wait for those servers.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self._num_threads = num_threads
+        self._started = 0
+        self._asked: queue.SimpleQueue[tuple[Future[Sequence[str]], Callable[[], Sequence[str]]]] = queue.SimpleQueue()
+
+    async def ask(self, resolve: Resolve, host: str, port: int) -> Sequence[str]:
+        """What `resolve` says, or raises."""
+        found: Future[Sequence[str]] = Future()
+        self._asked.put((found, partial(resolve, host, port)))
+        if self._started < self._num_threads:
+            self._started += 1
+            threading.Thread(target=self._work, name="names", daemon=True).start()
+        return await asyncio.wrap_future(found)
+
+    def _work(self) -> None:
+        while True:
+            found, look = self._asked.get()
+            if not found.set_running_or_notify_cancel():
+                continue  # who asked has gone
+            try:
+                found.set_result(look())
+            except BaseException as error:
+                found.set_exception(error)
+
+
+_names = _Names(8)
 
 
 async def fetch(
@@ -238,9 +272,8 @@ async def _addresses(place: _Place, way: _Way) -> list[Address]:
     elif _NUMBER.fullmatch(place.host):
         found = []
     else:
-        loop = asyncio.get_running_loop()
         try:
-            texts = await loop.run_in_executor(_resolving, way.resolve, place.host, place.port)
+            texts = await _names.ask(way.resolve, place.host, place.port)
             found = [ipaddress.ip_address(text) for text in texts]
         except (OSError, ValueError):  # among them a name that cannot be asked for
             found = []

@@ -8,6 +8,8 @@ import gzip
 import ipaddress
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -289,6 +291,40 @@ def test_a_host_that_says_nothing_gets_no_more_time() -> None:
     began = time.monotonic()
     refused(TooSlow, "http://pictures.example/", timeout_s=0.3, resolve=slowly)
     assert time.monotonic() - began < 3  # with the end of the loop
+
+
+SLOWLY = """
+import asyncio, time
+from vizsla.images import links
+
+def resolve(host, port):
+    time.sleep(60)
+
+async def write(data):
+    pass
+
+async def main():
+    asked = [links.fetch(f"http://{n}.example/", write, max_bytes=9, timeout_s=0.3, resolve=resolve) for n in range(20)]
+    print({str(type(one).__name__) for one in await asyncio.gather(*asked, return_exceptions=True)})
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_ends_does_not_wait_for_names() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SLOWLY], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout == "{'TooSlow'}\n"
+    assert done.stderr == ""
+    assert time.monotonic() - began < 30
+
+
+def test_what_a_resolver_raises_is_no_address_and_others_are_looked_up() -> None:
+    def broken(host: str, port: int) -> list[str]:
+        raise socket.gaierror("no such name")
+
+    for _ in range(20):  # more often than there are threads
+        assert refused(InvalidInput, "http://pictures.example/", resolve=broken).what == NOWHERE
 
 
 @pytest.mark.parametrize(
