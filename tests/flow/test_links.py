@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +216,35 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
         kinds = [one["error"]["kind"] for one in found]
         assert kinds[-1] == "invalid-input"  # it is there, though no picture
         assert "unavailable" in kinds
+
+
+def test_slow_links_hold_up_nobody_whose_picture_is_here(root: Path, ws: Workspace) -> None:
+    """As many as the pool that looks into networks has places."""
+    asked, going_on = threading.Semaphore(0), threading.Event()
+
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
+        asked.release()
+        while not going_on.is_set():
+            await asyncio.sleep(0.02)
+        raise Unavailable("It does not answer.")
+
+    data = next(Path(datasets.get(ws, "shapes").spec.source).rglob("*.png")).read_bytes()
+    with (
+        serving_here(root, fetch=fetch) as base,
+        httpx.Client(base_url=f"{base}/api/v1", timeout=60) as client,
+        ThreadPoolExecutor(links.LINE_EACH) as slow,
+    ):
+        answers = [
+            slow.submit(client.post, PLACES[2], json={"links": ["http://a.example/"]}) for _ in range(links.LINE_EACH)
+        ]
+        try:
+            for _ in range(links.AT_ONCE_EACH):
+                assert asked.acquire(timeout=20)
+            sent = client.post(PLACES[2], files={"pictures": ("a.png", data)})
+            assert sent.status_code == 200, sent.text
+        finally:
+            going_on.set()
+        assert {answer.result().status_code for answer in answers} == {409}
 
 
 def test_what_nobody_thought_of_fails_alone(

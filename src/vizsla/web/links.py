@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import NamedTuple, Protocol
@@ -16,14 +17,18 @@ from pydantic import Field, ValidationError
 from starlette.datastructures import UploadFile
 
 from vizsla import files
-from vizsla.errors import Forbidden, TooLarge, TooSlow, Unavailable, VizslaError
+from vizsla.errors import Busy, Forbidden, TooLarge, TooSlow, Unavailable, VizslaError
 from vizsla.web.schema import Body
 
 MAX_LINKS = 16
 MAX_BODY_BYTES = 100_000
 IN_MEMORY_BYTES = 2**20
-# By all requests together.
+# By all requests together, and by those of one account: its slow links leave places to others.
 AT_ONCE = 8
+AT_ONCE_EACH = 4
+# Requests whose links are fetched, or wait for that; of all and of one account.
+LINE = 32
+LINE_EACH = 16
 PATIENCE_S = 20.0
 
 log = logging.getLogger("vizsla.web.links")
@@ -55,23 +60,29 @@ class Links:
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._line: Counter[str] = Counter()
+        self._places_of: dict[str, asyncio.Semaphore] = {}
 
     async def bring(
-        self, links: Sequence[str], closing: AsyncExitStack, *, max_each: int, max_bytes: int
+        self, links: Sequence[str], closing: AsyncExitStack, *, account: str, max_each: int, max_bytes: int
     ) -> list[UploadFile | Unfetched]:
         """A picture for each link, in their order; one that cannot be fetched fails alone.
 
         Args:
             closing: closes the pictures.
+            account: who asks.
             max_each: bytes of each.
             max_bytes: of all of them.
+
+        Raises:
+            Busy: too many requests wait for their links.
         """
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         room = _Room(max_bytes)
 
         async def one(link: str) -> UploadFile | Unfetched:
             try:
-                async with asyncio.timeout_at(deadline), self._places:
+                async with asyncio.timeout_at(deadline), mine, self._places:
                     return await self._held(link, closing, room, max_each)
             except TimeoutError:
                 late = TooSlow(f"The links took longer than {PATIENCE_S:g} s.", remedy="Send fewer at a time.")
@@ -83,9 +94,26 @@ class Links:
                 remedy = "Save it, and send the file."
                 return Unfetched(link, Unavailable("The picture could not be fetched.", remedy=remedy))
 
-        async with asyncio.TaskGroup() as together:
-            tasks = [together.create_task(one(link)) for link in links]
+        with self._in_line(account) as mine:
+            async with asyncio.TaskGroup() as together:
+                tasks = [together.create_task(one(link)) for link in links]
         return [task.result() for task in tasks]
+
+    @contextmanager
+    def _in_line(self, account: str) -> Iterator[asyncio.Semaphore]:
+        """Be one of the requests that are let in; with the places of the account."""
+        if self._line.total() >= LINE or self._line[account] >= LINE_EACH:
+            raise Busy(
+                "Too many requests wait for their links, and no more are let in.",
+                remedy="Ask again in some seconds, or send the files.",
+            )
+        self._line[account] += 1
+        try:
+            yield self._places_of.setdefault(account, asyncio.Semaphore(AT_ONCE_EACH))
+        finally:
+            self._line[account] -= 1
+            if not self._line[account]:
+                del self._line[account], self._places_of[account]
 
     async def _held(self, link: str, closing: AsyncExitStack, room: _Room, max_each: int) -> UploadFile:
         """The picture behind a link. What does not fit into memory lies in a temporary file."""
