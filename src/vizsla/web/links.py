@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -30,6 +31,7 @@ AT_ONCE_EACH = 4
 LINE = 32
 LINE_EACH = 16
 PATIENCE_S = 20.0
+MAX_HOST = 253
 
 log = logging.getLogger("vizsla.web.links")
 
@@ -97,7 +99,9 @@ class Links:
         with self._in_line(account) as mine:
             async with asyncio.TaskGroup() as together:
                 tasks = [together.create_task(one(link)) for link in links]
-        return [task.result() for task in tasks]
+        found = [task.result() for task in tasks]
+        _note(links, account, sum(isinstance(one, Unfetched) for one in found))
+        return found
 
     @contextmanager
     def _in_line(self, account: str) -> Iterator[asyncio.Semaphore]:
@@ -134,6 +138,20 @@ class Links:
             raise
         closing.push_async_callback(picture.close)
         return picture
+
+
+def _note(links: Sequence[str], account: str, failed: int) -> None:
+    """Tell the log who had which hosts asked. What else stands in a link may be a secret."""
+    hosts = sorted(set(map(_host, links)))
+    fields = {"account": account, "hosts": hosts, "links": len(links), "failed": failed}
+    log.info("Links were fetched, to %s", ", ".join(hosts), extra={"fields": fields})
+
+
+def _host(link: str) -> str:
+    """What a link names as its host; nothing where it is none."""
+    with suppress(ValueError):
+        return (urlsplit(link.strip()).hostname or "")[:MAX_HOST]
+    return ""
 
 
 class _Room:

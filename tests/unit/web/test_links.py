@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from vizsla.errors import Busy
 from vizsla.images.links import Write
-from vizsla.web import links
+from vizsla.web import links, logs
 
 
 class Host:
@@ -71,3 +73,32 @@ def test_so_many_requests_are_let_in() -> None:
             assert len(await bring(fetching, ["a"], account)) == 1
 
     asyncio.run(main())
+
+
+def test_the_log_says_who_had_which_hosts_asked(caplog: pytest.LogCaptureFixture) -> None:
+    asked = [
+        "https://B.example/private.png?token=secret",
+        "https://ada:secret@a.example:443/",
+        "https://b.example/",
+        "http://[",
+        "secret",
+        "http://" + "c" * 1000 + "/",
+        "http://d.example\n/",
+    ]
+    with caplog.at_level(logging.INFO, logger="vizsla.web.links"):
+        asyncio.run(bring(links.Links(Host().fetch), asked, "mia"))
+        refused = links.Links(Host().fetch)
+        asyncio.run(bring_too_much(refused))
+    first, second = caplog.records
+    line = json.loads(logs.JsonLines().format(first))
+    hosts = ["", "a.example", "b.example", "c" * links.MAX_HOST, "d.example"]
+    assert (line["level"], line["account"], line["hosts"]) == ("info", "mia", hosts)
+    assert (line["links"], line["failed"]) == (7, 0)
+    assert json.loads(logs.JsonLines().format(second))["failed"] == 1
+    assert "secret" not in caplog.text
+    assert "private" not in caplog.text
+
+
+async def bring_too_much(fetching: links.Links) -> None:
+    async with AsyncExitStack() as closing:
+        await fetching.bring(["http://a.example/"], closing, account="", max_each=100, max_bytes=1)
