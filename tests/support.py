@@ -122,10 +122,10 @@ def sharing(folder: Path) -> Iterator[str]:
             thread.join()
 
 
-async def fetch_here(link: str, *, max_bytes: int) -> bytes:
+async def fetch_here(link: str, write: links.Write, *, max_bytes: int) -> None:
     """Fetches as a server does, but from this machine alone."""
-    return await links.fetch(
-        link, max_bytes=max_bytes, reachable=lambda address: str(address) == "127.0.0.1", ports=range(65536)
+    await links.fetch(
+        link, write, max_bytes=max_bytes, reachable=lambda address: str(address) == "127.0.0.1", ports=range(65536)
     )
 
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.support import Server, fetch_here, serving_here, sharing
 
 from vizsla.api import accounts, datasets, models, runs
 from vizsla.errors import Unavailable
+from vizsla.images.links import Write
 from vizsla.store.workspace import Workspace
 from vizsla.training.spec import TrainingSpec
 from vizsla.web import links, pictures
@@ -129,6 +133,18 @@ def test_what_is_no_picture_has_no_thumbnail(fetching: httpx.Client, shared: str
     assert "to no picture, but to text/html" in found[1]["error"]["what"]
 
 
+def test_a_thumbnail_is_small_whatever_the_file_is(fetching: httpx.Client) -> None:
+    said = PngInfo()
+    said.add_text("comment", "secret" * 20_000)
+    held = io.BytesIO()
+    Image.new("RGB", (1000, 500), "red").save(held, "PNG", pnginfo=said)
+    answer = fetching.post("/models/shaper/predict?thumbnails=true", files={"pictures": ("a.png", held.getvalue())})
+    (one,) = answer.raise_for_status().json()["predictions"]
+    small = Image.open(io.BytesIO(base64.b64decode(one["thumbnail"])))
+    assert (small.format, small.size) == ("JPEG", (256, 128))
+    assert "comment" not in small.info
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -161,7 +177,7 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
     at_once: list[int] = []
     now = 0
 
-    async def fetch(link: str, *, max_bytes: int) -> bytes:
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
         assert max_bytes == pictures.MAX_PICTURE_BYTES
         nonlocal now
         now += 1
@@ -172,7 +188,14 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
             await asyncio.sleep(0.05)
             if "broken" in link:
                 raise Unavailable("It does not answer.")
-            return bytes(600_000) if "large" in link else await fetch_here(link, max_bytes=max_bytes)
+            if "large" in link:
+                for _ in range(6):
+                    await write(bytes(100_000))
+            elif "cut" in link:
+                await write(bytes(900_000))
+                raise Unavailable("It broke off.")
+            else:
+                await fetch_here(link, write, max_bytes=max_bytes)
         finally:
             now -= 1
 
@@ -188,6 +211,61 @@ def test_several_are_fetched_at_once_and_late_ones_fail_alone(
         assert sorted(kinds[3:5]) == ["invalid-input", "too-large"]
         assert 1 < max(at_once) <= links.AT_ONCE
         assert now == 0
+        # What did not become whole takes no room of what comes after it.
+        found = client.post(PLACES[0], json={"links": ["cut"] * 8 + ["large"]}).json()["predictions"]
+        kinds = [one["error"]["kind"] for one in found]
+        assert kinds[-1] == "invalid-input"  # it is there, though no picture
+        assert "unavailable" in kinds
+
+
+def test_slow_links_hold_up_nobody_whose_picture_is_here(root: Path, ws: Workspace) -> None:
+    """As many as the pool that looks into networks has places."""
+    asked, going_on = threading.Semaphore(0), threading.Event()
+
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
+        asked.release()
+        while not going_on.is_set():
+            await asyncio.sleep(0.02)
+        raise Unavailable("It does not answer.")
+
+    data = next(Path(datasets.get(ws, "shapes").spec.source).rglob("*.png")).read_bytes()
+    with (
+        serving_here(root, fetch=fetch) as base,
+        httpx.Client(base_url=f"{base}/api/v1", timeout=60) as client,
+        ThreadPoolExecutor(links.LINE_EACH) as slow,
+    ):
+        answers = [
+            slow.submit(client.post, PLACES[2], json={"links": ["http://a.example/"]}) for _ in range(links.LINE_EACH)
+        ]
+        try:
+            for _ in range(links.AT_ONCE_EACH):
+                assert asked.acquire(timeout=20)
+            sent = client.post(PLACES[2], files={"pictures": ("a.png", data)})
+            assert sent.status_code == 200, sent.text
+        finally:
+            going_on.set()
+        assert {answer.result().status_code for answer in answers} == {409}
+
+
+def test_what_nobody_thought_of_fails_alone(
+    root: Path, shared: str, caplog: pytest.LogCaptureFixture, ws: Workspace
+) -> None:
+    async def fetch(link: str, write: Write, *, max_bytes: int) -> None:
+        if "odd" in link:
+            raise KeyError("an odd answer")
+        await fetch_here(link, write, max_bytes=max_bytes)
+
+    asked = {"links": ["odd?token=secret", f"{shared}/disc/000.png"]}
+    with serving_here(root, fetch=fetch) as base, httpx.Client(base_url=f"{base}/api/v1", timeout=60) as client:
+        odd, good = client.post(PLACES[0], json=asked).raise_for_status().json()["predictions"]
+        problem = _problem(client.post(PLACES[2], json={"links": asked["links"][:1]}), 409, "unavailable")
+    assert odd["error"]["kind"] == "unavailable"
+    assert odd["error"]["what"].startswith("The picture could not be fetched.")
+    assert problem["detail"] == "The picture could not be fetched."
+    assert good["error"] is None
+    assert caplog.text.count("KeyError: 'an odd answer'") == 2
+    assert "Traceback" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_links_are_for_those_who_may_predict(root: Path, ws: Workspace, shared: str) -> None:

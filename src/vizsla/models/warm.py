@@ -18,10 +18,14 @@ import socket
 import struct
 import sys
 import threading
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
+from PIL import Image
 
 from vizsla import work
 from vizsla.errors import InvalidInput, VizslaError
@@ -37,6 +41,10 @@ MAX_GRAPH_BYTES = 10**9
 # The cores are for trainings: a request is computed on one of them.
 THREADS = 1
 THUMBNAIL = Size(256, 256)
+# All thumbnails of a request, in base64; the rest of a frame is for what is seen in the pictures.
+THUMBNAILS_LENGTH = MAX_FRAME // 2
+# Noise takes many times more than a photo: it is told as well by less of it.
+QUALITIES = (90, 60, 30)
 
 
 class Models:
@@ -113,12 +121,13 @@ def exactly(source: IO[bytes], num_bytes: int) -> bytes:
 def _answer(models: Models, request: dict[str, Any], source: IO[bytes]) -> dict[str, Any]:
     """Classify the pictures that follow; all of them are read whatever happens, so that the next request is found."""
     sizes = list(request["sizes"])
+    room = THUMBNAILS_LENGTH // max(1, len(sizes))
     try:
         predictor = models.get(Path(request["folder"]))
         found: list[dict[str, Any]] = []
         while sizes:
             group = [exactly(source, sizes.pop(0)) for _ in sizes[:BATCH]]
-            made = [_thumbnail(data) for data in group] if request.get("thumbnails") else [None] * len(group)
+            made = [thumbnail(data, room) for data in group] if request.get("thumbnails") else [None] * len(group)
             answers = predictor.predict(group, top=request["top"])
             found += [_told(one) | {"thumbnail": small} for one, small in zip(answers, made, strict=True)]
     except Exception as error:
@@ -132,16 +141,31 @@ def _told(one: Prediction) -> dict[str, Any]:
     return {"scores": one.scores, "error": {"kind": one.error.kind, "what": one.error.what} if one.error else None}
 
 
-def _thumbnail(data: bytes) -> str | None:
-    """A small JPEG of a picture in base64; None where it is none."""
+def thumbnail(data: bytes, room: int) -> str | None:
+    """A small JPEG of a picture, of at most `room` letters of base64; None where it is no picture, or none fits.
+
+    It is made of pixels only. What else a file says may be private, and longer than the picture.
+    """
     try:
-        image = decode(data, target=THUMBNAIL)
+        return _small(decode(data, target=THUMBNAIL), room)
     except InvalidInput:
         return None
+    except Exception:  # what is seen in the picture, and in others, is told without it
+        with contextlib.suppress(OSError):  # nobody listens
+            traceback.print_exc()
+        return None
+
+
+def _small(image: Image.Image, room: int) -> str | None:
     image.thumbnail(THUMBNAIL)
-    held = io.BytesIO()
-    image.save(held, "JPEG", quality=90, subsampling=0)
-    return base64.b64encode(held.getvalue()).decode("ascii")
+    pixels = Image.fromarray(np.asarray(image))
+    for quality in QUALITIES:
+        held = io.BytesIO()
+        pixels.save(held, "JPEG", quality=quality, subsampling=0)
+        text = base64.b64encode(held.getvalue()).decode("ascii")
+        if len(text) <= room:
+            return text
+    return None
 
 
 def failed(error: Exception, folder: Path) -> dict[str, Any]:

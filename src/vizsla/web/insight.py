@@ -99,14 +99,13 @@ async def look(request: Request, ws: Workspace, id: str, checkpoint: str, **ques
 
     found = await run_in_threadpool(step)
     pool = request.app.state.insight
-    with pool.place():
-        async with pictures.brought(request) as brought:
-            if len(brought) != 1:
-                raise InvalidInput("One picture is looked at a time.", where="body", remedy="Send one.")
-            (picture,) = brought
-            if isinstance(picture, Unfetched):
-                raise picture.error
-            if (picture.size or 0) > pictures.MAX_PICTURE_BYTES:
-                raise TooLarge(f"The picture has more than {pictures.MAX_PICTURE_BYTES:,} bytes.")
-            answer: dict[str, Any] = await pool.ask(ws.folder("run", id), [picture], step=found, **question)
+    async with pictures.placed(request, pool) as brought:
+        if len(brought) != 1:
+            raise InvalidInput("One picture is looked at a time.", where="body", remedy="Send one.")
+        (picture,) = brought
+        if isinstance(picture, Unfetched):
+            raise picture.error
+        if (picture.size or 0) > pictures.MAX_PICTURE_BYTES:
+            raise TooLarge(f"The picture has more than {pictures.MAX_PICTURE_BYTES:,} bytes.")
+        answer: dict[str, Any] = await pool.ask(ws.folder("run", id), [picture], step=found, **question)
     return answer | {"checkpoint": found}

@@ -19,10 +19,12 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vizsla import files
 from vizsla.errors import InvalidInput, TooLarge
+from vizsla.jobs.pool import Pool
 from vizsla.models.card import Card
 from vizsla.models.predictions import MAX_TOP, Score
 from vizsla.store.workspace import Workspace
 from vizsla.web import links
+from vizsla.web.auth import Who
 from vizsla.web.links import LinkedPictures, Links, Unfetched
 from vizsla.web.schema import Answer
 
@@ -33,6 +35,7 @@ MAX_PICTURES = 64
 MAX_BYTES = 64_000_000
 MAX_PICTURE_BYTES = 32_000_000
 PATIENCE_S = 60
+LINKS = "application/json"
 
 BODY: dict[str, Any] = {
     "required": True,
@@ -47,10 +50,28 @@ BODY: dict[str, Any] = {
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": {"$ref": f"#/components/schemas/{LinkedPictures.__name__}"}},
+        LINKS: {"schema": {"$ref": f"#/components/schemas/{LinkedPictures.__name__}"}},
     },
 }
 """what the routes take, for the OpenAPI document"""
+
+
+@contextlib.asynccontextmanager
+async def placed(request: Request, pool: Pool) -> AsyncIterator[Sequence[UploadFile | Unfetched]]:
+    """The pictures of a request, with a place of a pool for them; raises as `brought` and `Pool.place` do.
+
+    What is sent needs the place before it comes, so that there is room for it. Links are fetched before: they have a
+    line of their own, and hosts that are slow would hold up those whose pictures are here.
+    """
+    async with contextlib.AsyncExitStack() as held:
+        place = held.enter_context(contextlib.ExitStack())
+        place.enter_context(pool.place())
+        if _kind(request) == LINKS:
+            place.close()  # there is one now: nothing is fetched for a request that is not let in anyway
+        pictures = await held.enter_async_context(brought(request))
+        if _kind(request) == LINKS:
+            held.enter_context(pool.place())
+        yield pictures
 
 
 @contextlib.asynccontextmanager
@@ -62,6 +83,7 @@ async def brought(request: Request) -> AsyncIterator[Sequence[UploadFile | Unfet
         TooLarge: there are too many.
         DiskFull: there is no room for them.
         Forbidden: it brings links, and the server fetches none.
+        Busy: it brings links, and too many others do.
         HTTPException: they did not come in time.
     """
     async with contextlib.AsyncExitStack() as closing:
@@ -75,15 +97,21 @@ async def brought(request: Request) -> AsyncIterator[Sequence[UploadFile | Unfet
 
 
 async def _read(request: Request, closing: contextlib.AsyncExitStack) -> Sequence[UploadFile | Unfetched]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "application/json":
+    kind = _kind(request)
+    if kind == LINKS:
         wanted = await links.named(request)
         fetching: Links = request.app.state.links
-        return await fetching.bring(wanted, closing, max_each=MAX_PICTURE_BYTES, max_bytes=MAX_BYTES)
+        who: Who | None = request.state.who
+        account = who.name if who else ""
+        return await fetching.bring(wanted, closing, account=account, max_each=MAX_PICTURE_BYTES, max_bytes=MAX_BYTES)
     found = [await _body(request)] if kind.startswith("image/") else await _form(request, kind)
     for picture in found:
         closing.push_async_callback(picture.close)
     return found
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _form(request: Request, kind: str) -> list[UploadFile]:
@@ -174,14 +202,13 @@ class Predicted(Answer):
 async def classify(request: Request, ws: Workspace, card: Card, top: int, thumbnails: bool = False) -> Predicted:
     """Classify the pictures of a request; one that is no picture, or is too large, fails alone."""
     pool, counted = request.app.state.pool, request.app.state.predictions
-    with pool.place():
-        async with brought(request) as pictures:
-            began = time.perf_counter()
-            fitting = [one for one in pictures if isinstance(one, UploadFile) and (one.size or 0) <= MAX_PICTURE_BYTES]
-            folder = ws.folder("model", card.id)
-            answers = iter(await pool.predict(folder, fitting, top=top, thumbnails=thumbnails) if fitting else ())
-            found = [_prediction(picture, next(answers) if picture in fitting else None) for picture in pictures]
-            seconds = time.perf_counter() - began
+    async with placed(request, pool) as pictures:
+        began = time.perf_counter()
+        fitting = [one for one in pictures if isinstance(one, UploadFile) and (one.size or 0) <= MAX_PICTURE_BYTES]
+        folder = ws.folder("model", card.id)
+        answers = iter(await pool.predict(folder, fitting, top=top, thumbnails=thumbnails) if fitting else ())
+        found = [_prediction(picture, next(answers) if picture in fitting else None) for picture in pictures]
+        seconds = time.perf_counter() - began
     counted.add(seconds, rejected=sum(one.error is not None for one in found), pictures=len(found))
     model = ModelAnswer(id=card.id, name=card.name, checkpoint=card.run.checkpoint)
     return Predicted(model=model, predictions=found, seconds=round(seconds, 4))

@@ -8,6 +8,8 @@ import gzip
 import ipaddress
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -81,6 +83,13 @@ class Site(BaseHTTPRequestHandler):
         while True:
             self.wfile.write(bytes(100_000))
 
+    def large(self) -> None:
+        self.answer(body=bytes(500_000))
+
+    def crumbs(self) -> None:
+        self.answer(body=b"", Content_Length="", Transfer_Encoding="chunked")
+        self.wfile.write(b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n")
+
     def drip(self) -> None:
         self.answer(body=b"", Content_Length="1000")
         for _ in range(100):
@@ -96,6 +105,15 @@ class Site(BaseHTTPRequestHandler):
     def many_headers(self) -> None:
         while True:
             self.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000)
+
+    def informs(self) -> None:
+        for _ in range(3):
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        self.answer()
+
+    def endless_informing(self) -> None:
+        while True:
+            self.wfile.write(b"HTTP/1.1 102 x\r\n\r\n" * 5000)
 
     def no_http(self) -> None:
         self.wfile.write(b"220 mail.example ESMTP\r\n")
@@ -140,9 +158,26 @@ def _here(address: links.Address) -> bool:
     return str(address) == "127.0.0.1"
 
 
+USUAL: dict[str, Any] = {
+    "reachable": _here,
+    "ports": range(65536),
+    "resolve": lambda host, port: ["127.0.0.1"],
+}
+
+
 def get(link: str, **how: Any) -> bytes:
-    usual = {"reachable": _here, "ports": range(65536), "resolve": lambda host, port: ["127.0.0.1"]}
-    return asyncio.run(links.fetch(link, **{"max_bytes": 10**6, **usual, **how}))
+    return b"".join(pieces(link, **{"max_bytes": 10**6, **USUAL, **how}))
+
+
+def pieces(link: str, **how: Any) -> list[bytes]:
+    """What is written, as it comes."""
+    written: list[bytes] = []
+
+    async def write(data: bytes) -> None:
+        written.append(data)
+
+    asyncio.run(links.fetch(link, write, **how))
+    return written
 
 
 def refused(kind: type[VizslaError], link: str, **how: Any) -> VizslaError:
@@ -163,6 +198,7 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert get(of(site)) == PICTURE
     assert get(of(site, "/unknown-type")) == PICTURE
     assert get(of(site, "/hops/5")) == PICTURE
+    assert get(of(site, "/informs")) == PICTURE
     assert get(of(site, host="127.0.0.1")) == PICTURE
     path, headers = site.asked[0]
     assert path == "/picture"
@@ -176,6 +212,14 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "authorization" not in headers
 
 
+def test_a_picture_is_written_as_it_comes(site: Any) -> None:
+    """It is nowhere in memory as a whole, and bytes that come one by one are not written one by one."""
+    written = pieces(of(site, "/large"), max_bytes=10**6, **USUAL)
+    assert (len(b"".join(written)), len(written) > 3) == (500_000, True)
+    assert max(map(len, written)) < 3 * links.PIECE
+    assert len(pieces(of(site, "/crumbs"), max_bytes=10**6, **USUAL)) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "what"),
     [
@@ -187,6 +231,7 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         ("/cut", Unavailable, "The host of the link broke off."),
         ("/no-http", Unavailable, "The host of the link does not answer as it should."),
         ("/many-headers", Unavailable, "The host of the link does not answer as it should."),
+        ("/endless-informing", Unavailable, "The host of the link does not answer as it should."),
         ("/declared", TooLarge, "more than the limit of 1 MB"),
         ("/endless", TooLarge, "more than the limit of 1 MB"),
         ("/loop", InvalidInput, "The link leads on more than 5 times."),
@@ -195,6 +240,8 @@ def test_a_picture_is_fetched(site: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         ("/to?ftp://pictures.example/a.png", InvalidInput, "Only links of http and https are followed."),
         ("/to?http://ada:secret@pictures.example/", InvalidInput, "A link with a name or password is not followed."),
         ("/to?http://[", InvalidInput, "This is no link."),
+        ("/to?http:////]", InvalidInput, "This is no link."),
+        ("/to?//[::1", InvalidInput, "This is no link."),
         ("/to?http://10.0.0.1/", InvalidInput, NOWHERE),
         ("/to?//169.254.169.254/latest/meta-data", InvalidInput, NOWHERE),
     ],
@@ -210,6 +257,29 @@ def test_a_host_that_drips_gets_no_more_time(site: Any, path: str) -> None:
     assert time.monotonic() - began < 3
 
 
+@pytest.mark.parametrize("path", ["/endless-informing", "/many-headers"])
+def test_a_host_whose_answer_has_no_beginning_leaves_others_their_turns(site: Any, path: str) -> None:
+    async def never(data: bytes) -> None:
+        raise AssertionError("there is no picture")
+
+    async def both() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(links.fetch(of(site, path), never, max_bytes=9, **USUAL))
+        began = last = loop.time()
+        longest = 0.0
+        while not task.done():
+            await asyncio.sleep(0)
+            longest, last = max(longest, loop.time() - last), loop.time()
+        with pytest.raises(Unavailable):
+            await task
+        return longest, last - began
+
+    asyncio.run(both())  # what is loaded at its first use is loaded then
+    longest, whole = asyncio.run(both())
+    assert longest < 0.5
+    assert whole < 3
+
+
 def test_a_host_that_says_nothing_gets_no_more_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         refused(TooSlow, f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.5)
@@ -221,6 +291,40 @@ def test_a_host_that_says_nothing_gets_no_more_time() -> None:
     began = time.monotonic()
     refused(TooSlow, "http://pictures.example/", timeout_s=0.3, resolve=slowly)
     assert time.monotonic() - began < 3  # with the end of the loop
+
+
+SLOWLY = """
+import asyncio, time
+from vizsla.images import links
+
+def resolve(host, port):
+    time.sleep(60)
+
+async def write(data):
+    pass
+
+async def main():
+    asked = [links.fetch(f"http://{n}.example/", write, max_bytes=9, timeout_s=0.3, resolve=resolve) for n in range(20)]
+    print({str(type(one).__name__) for one in await asyncio.gather(*asked, return_exceptions=True)})
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_ends_does_not_wait_for_names() -> None:
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SLOWLY], capture_output=True, text=True, timeout=50, check=True)
+    assert done.stdout == "{'TooSlow'}\n"
+    assert done.stderr == ""
+    assert time.monotonic() - began < 30
+
+
+def test_what_a_resolver_raises_is_no_address_and_others_are_looked_up() -> None:
+    def broken(host: str, port: int) -> list[str]:
+        raise socket.gaierror("no such name")
+
+    for _ in range(20):  # more often than there are threads
+        assert refused(InvalidInput, "http://pictures.example/", resolve=broken).what == NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -270,11 +374,28 @@ def test_which_addresses_are_public() -> None:
 
 def test_what_is_this_machine_s_own_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by an address that is public: a firewall before the machine does not see what it asks of itself."""
-    public = [ipaddress.ip_address(address) for address in ("8.8.8.8", "2606:4700::1111", "9.9.9.9")]
+    texts = ("8.8.8.8", "64:ff9b::8.8.8.8", "2606:4700::1111", "2606:4700:0:0::1:1112", "9.9.9.9", "64:ff9b::9.9.9.9")
+    public = [ipaddress.ip_address(address) for address in texts]
     assert all(map(links.is_reachable, public))
-    cards = {"eth0": [SimpleNamespace(address=address) for address in ("8.8.8.8", "2606:4700::1111%eth0", "02:42:ac")]}
+    own = ("::ffff:8.8.8.8", "2606:4700::1111%eth0", "2606:4700:0::0:0001:1112", "02:42:ac")
+    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": [SimpleNamespace(address=one) for one in own]})
+    assert [links.is_reachable(address) for address in public] == [False, False, False, False, True, True]
+
+
+def test_an_address_with_a_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ignores the zone of a global address: it would lead to this machine's own."""
+    cards = {"eth0": [SimpleNamespace(address="2606:4700:dead::1")]}
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: cards)
-    assert [links.is_reachable(address) for address in public] == [False, False, True]
+    for zone in ("%1", "%251", "%lo", "%25lo"):
+        for host in ("2606:4700:dead::1", "2606:4700::2", "64:ff9b::8.8.8.8"):
+            address = f"{host}{zone}"
+            assert not links.is_reachable(ipaddress.ip_address(address))
+            with pytest.raises(InvalidInput) as found:
+                pieces(f"http://[{address}]/", max_bytes=9)
+            assert found.value.what == NOWHERE
+            # Also where a resolver says so, and where everything may be reached.
+            anywhere = {"reachable": lambda address: True, "resolve": lambda host, port, found=address: [found]}
+            assert refused(InvalidInput, "http://pictures.example/", **anywhere).what == NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -282,6 +403,8 @@ def test_what_is_this_machine_s_own_is_not_asked(monkeypatch: pytest.MonkeyPatch
     [
         *(f"[{one}]" if ":" in one else one for one in NOT_PUBLIC if "%" not in one),
         "[fe80::1%25lo]",
+        "[2606:4700:dead::1%1]",
+        "[2606:4700:dead::1%251]",
         "localhost",
         "LOCALHOST",
         "localhost.",
@@ -307,7 +430,7 @@ def test_every_spelling_of_what_is_not_public_is_refused_in_the_same_words(site:
     before = len(site.asked)
     for port in (site.server_address[1], 1):
         with pytest.raises(InvalidInput) as found:
-            asyncio.run(links.fetch(f"http://{host}:{port}/", max_bytes=9, ports=range(65536)))
+            pieces(f"http://{host}:{port}/", max_bytes=9, ports=range(65536))
         assert found.value.what == NOWHERE
         assert found.value.remedy == refused(InvalidInput, "http://10.0.0.1/").remedy
     assert len(site.asked) == before
