@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vizsla.errors import InvalidInput, VizslaError
+from vizsla.errors import InvalidInput, Unavailable, VizslaError
 from vizsla.models.card import GRAPH, check_file, open_model
 
 BATCH = 32
@@ -33,14 +33,16 @@ class Prediction(NamedTuple):
 class Predictor:
     """Predicts with the model in a folder. Thread-safe."""
 
-    def __init__(self, folder: Path, *, threads: int = 0) -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu") -> None:
         """Open a model folder.
 
         Args:
             threads: that compute; 0 for one a core.
+            device: "cpu", "cuda" or "cuda:N".
 
         Raises:
             InvalidInput: it is not a whole, unchanged model.
+            Unavailable: ONNX Runtime cannot compute on this device here.
         """
         import onnxruntime
 
@@ -48,7 +50,9 @@ class Predictor:
         graph = check_file(folder, self.card, GRAPH)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(graph, options, providers=_providers(device))
+        if device != "cpu" and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise _no_cuda(device)  # it is there, and cannot begin: a driver is missing, or there is no such card
 
     def probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """uint8 (n, H, W, C), preprocessed, -> float32 (n, classes); each row sums to 1.
@@ -97,6 +101,23 @@ class Predictor:
         # A stable sort of the negated row: equal probabilities stay in the order of the labels.
         order = np.argsort(-row, kind="stable")[:top]
         return tuple(Score(self.card.labels[i], float(row[i])) for i in order)
+
+
+def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    import onnxruntime
+
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise _no_cuda(device)
+    return [("CUDAExecutionProvider", {"device_id": device.partition(":")[2] or "0"}), "CPUExecutionProvider"]
+
+
+def _no_cuda(device: str) -> Unavailable:
+    return Unavailable(
+        f"ONNX Runtime cannot compute on {device} here.",
+        remedy="Install onnxruntime-gpu in the place of onnxruntime, with the driver of the card; or compute on cpu.",
+    )
 
 
 def _name(picture: Path | bytes) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from http import HTTPStatus
 from importlib import resources
 from typing import Any
@@ -13,65 +12,17 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import compile_path
 
 from vizsla.api.receiving import WrongOffset
-from vizsla.errors import NotSignedIn, TooMany, VizslaError
+from vizsla.errors import VizslaError
+from vizsla.serving.problems import MEDIA_TYPE, PROBLEMS, STATUS, answer, invalid
+from vizsla.serving.problems import of as plain
 
-MEDIA_TYPE = "application/problem+json"
-MAX_DETAIL = 1000
-RETRY_AFTER_S = 5
+__all__ = ["MEDIA_TYPE", "PROBLEMS", "STATUS", "answer", "describe", "http", "install", "of"]
 
 log = logging.getLogger("vizsla.web")
-
-STATUS = {
-    "invalid-input": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "not-signed-in": HTTPStatus.UNAUTHORIZED,
-    "forbidden": HTTPStatus.FORBIDDEN,
-    "not-found": HTTPStatus.NOT_FOUND,
-    "conflict": HTTPStatus.CONFLICT,
-    "unavailable": HTTPStatus.CONFLICT,
-    # Reasons that lie in what was asked for, and that its remedy is about.
-    "training-failed": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "export-failed": HTTPStatus.UNPROCESSABLE_ENTITY,
-    "too-many": HTTPStatus.TOO_MANY_REQUESTS,
-    "database-unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
-    "too-large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    "precondition-failed": HTTPStatus.PRECONDITION_FAILED,
-    "disk-full": HTTPStatus.INSUFFICIENT_STORAGE,
-    "busy": HTTPStatus.SERVICE_UNAVAILABLE,
-    "worker-died": HTTPStatus.SERVICE_UNAVAILABLE,
-    "too-slow": HTTPStatus.GATEWAY_TIMEOUT,
-}
-
-
-class WrongField(BaseModel):
-    """A field of the request that cannot be used."""
-
-    field: str = Field(description="where it is in the request, such as spec.epochs")
-    detail: str
-
-
-class Problem(BaseModel):
-    """Why a request was refused."""
-
-    type: str = "about:blank"
-    kind: str = Field(description="the kind of error, such as not-found")
-    title: str
-    status: int
-    detail: str = Field(description="what went wrong, as a sentence")
-    where: str = Field("", description="the file or the field")
-    remedy: str = Field("", description="what to do instead")
-    errors: list[WrongField] = []
-
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request was refused.", "model": Problem},
-    "5XX": {"description": "The server could not do it.", "model": Problem},
-}
-"""what every route may answer, for the OpenAPI document"""
 
 
 def describe(app: FastAPI, bodies: Sequence[type[BaseModel]] = ()) -> dict[str, Any]:
@@ -117,31 +68,16 @@ def _examples() -> dict[str, Any]:
 def install(app: FastAPI) -> None:
     """Let an app answer every error with a problem."""
     app.add_exception_handler(VizslaError, _expected)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(Exception, _defect)
 
 
-def answer(status: int, kind: str, detail: str, **fields: Any) -> JSONResponse:
-    """A problem as an answer."""
-    problem = Problem(kind=kind, title=HTTPStatus(status).phrase, status=status, detail=detail[:MAX_DETAIL], **fields)
-    return JSONResponse(problem.model_dump(mode="json"), status, media_type=MEDIA_TYPE)
-
-
 def of(error: VizslaError) -> JSONResponse:
     """An expected error as an answer."""
-    status = STATUS.get(error.kind, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # where and why is for the one who looks after the server
-        return answer(status, error.kind, error.what, remedy="The server's log says more.")
-    response = answer(status, error.kind, error.what, where=error.where, remedy=error.remedy)
+    response = plain(error)
     if isinstance(error, WrongOffset):
         response.headers["Upload-Offset"] = str(error.offset)
-    if isinstance(error, NotSignedIn):
-        response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, TooMany) and error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_S)
     return response
 
 
@@ -151,21 +87,6 @@ async def _expected(request: Request, error: Exception) -> JSONResponse:
     if response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, error)
     return response
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    wrong = [
-        # Of a body that is no JSON the place is a number of bytes, and no field.
-        WrongField(field="body" if one["type"] == "json_invalid" else _place(one["loc"]), detail=one["msg"])
-        for one in error.errors()
-    ]
-    first = f"{wrong[0].field}: {wrong[0].detail}" if wrong else "The request cannot be read."
-    return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", first, where=wrong[0].field, errors=wrong)
-
-
-def _place(loc: Sequence[str | int]) -> str:
-    return ".".join(map(str, loc[1:])) or str(loc[0])
 
 
 async def http(request: Request, error: Exception) -> JSONResponse:

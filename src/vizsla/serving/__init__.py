@@ -1,0 +1,1 @@
+"""A model as a service: no torch, no database."""

@@ -1,0 +1,160 @@
+"""The models that a service holds: loaded, replaced without a gap, chosen among versions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vizsla.errors import NotFound, did_you_mean
+from vizsla.models.card import open_model
+from vizsla.models.predictor import Predictor
+from vizsla.serving.batcher import Batcher, Watch
+from vizsla.serving.spec import Limits, ModelSpec, ServiceSpec
+
+
+class Served:
+    """A version of a model, ready to compute."""
+
+    def __init__(self, name: str, version: str, predictor: Predictor, limits: Limits, watch: Watch) -> None:
+        self.name, self.version, self.predictor, self.card = name, version, predictor, predictor.card
+        self.since = time.time()
+        self.batcher = Batcher(
+            predictor.probabilities,
+            max_batch=limits.max_batch,
+            max_wait_s=limits.max_wait_ms / 1000,
+            max_queue=limits.max_queue,
+            watch=watch,
+        )
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Around a request: until its end the model stays."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Answer what is under way, then let go of the model."""
+        await self._idle.wait()
+        await self.batcher.close()
+
+
+class Models:
+    """The models of a service by name, each with its versions."""
+
+    def __init__(self, root: Path, watch: Callable[[str, str], Watch]) -> None:
+        """Hold none yet.
+
+        Args:
+            root: what relative folders lie in.
+            watch: is asked for who watches a model's version.
+        """
+        self._root, self._watch = root, watch
+        self._specs: dict[str, ModelSpec] = {}
+        self._served: dict[tuple[str, str], Served] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._loading = asyncio.Lock()
+
+    async def load(self, spec: ServiceSpec) -> None:
+        """Come to serve what a spec says. Requests under way end with the version that they began with.
+
+        Raises:
+            InvalidInput: a model is not whole; then everything stays as it was.
+            Unavailable: the device is not to be had.
+        """
+        async with self._loading:
+            served = {}
+            for model in spec.models:
+                for one in model.versions:
+                    folder = self._root / one.folder
+                    known = self._served.get((model.name, one.version))
+                    if known is None or known.card.id != folder_id(folder):
+                        predictor = await asyncio.to_thread(ready, folder, spec)
+                        watch = self._watch(model.name, one.version)
+                        known = Served(model.name, one.version, predictor, spec.limits, watch)
+                    served[model.name, one.version] = known
+            gone = [before for before in self._served.values() if before not in served.values()]
+            self._served, self._specs = served, {model.name: model for model in spec.models}
+            for before in gone:
+                task = asyncio.create_task(before.retire())
+                self._retiring.add(task)
+                task.add_done_callback(self._retiring.discard)
+
+    def all(self) -> list[Served]:
+        """Every version of every model, in the order of the spec."""
+        return list(self._served.values())
+
+    def names(self) -> list[str]:
+        """The names of the models."""
+        return list(self._specs)
+
+    def spec_of(self, name: str) -> ModelSpec:
+        """What was asked for of a model.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        return self._require(name)
+
+    def versions(self, name: str) -> list[Served]:
+        """The versions of a model.
+
+        Raises:
+            NotFound: there is no such model.
+        """
+        self._require(name)
+        return [one for (model, _), one in self._served.items() if model == name]
+
+    def choose(self, name: str | None = None, version: str | None = None) -> Served:
+        """Who answers a request: the version that it names, or one by chance with the shares of the versions.
+
+        Raises:
+            NotFound: there is no such model, or version of it.
+        """
+        name = name or next(iter(self._specs))
+        spec = self._require(name)
+        if version is None:
+            shares = [one.share for one in spec.versions]
+            version = random.choices(spec.versions, shares)[0].version
+        found = self._served.get((name, version))
+        if found is None:
+            known = ", ".join(one.version for one in spec.versions)
+            raise NotFound(f"The model {name!r} has no version {version[:60]!r}.", remedy=f"There are: {known}.")
+        return found
+
+    def _require(self, name: str) -> ModelSpec:
+        if name not in self._specs:
+            hint = did_you_mean(name[:60], self._specs) or f"There are: {', '.join(list(self._specs)[:20])}."
+            raise NotFound(f"There is no model {name[:60]!r} here.", remedy=hint)
+        return self._specs[name]
+
+    async def close(self) -> None:
+        """Answer what is under way, and end."""
+        await asyncio.gather(*(one.retire() for one in self._served.values()), *self._retiring)
+
+
+def folder_id(folder: Path) -> str:
+    """Which model lies in a folder now."""
+    return open_model(folder).id
+
+
+def ready(folder: Path, spec: ServiceSpec) -> Predictor:
+    """A predictor that has computed once: its first pass takes longer than others."""
+    predictor = Predictor(folder, threads=spec.threads, device=spec.device)
+    how = predictor.card.preprocess
+    predictor.probabilities(np.zeros((1, how.height, how.width, how.channels), np.uint8))
+    return predictor
