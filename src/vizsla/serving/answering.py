@@ -14,6 +14,7 @@ import numpy.typing as npt
 from starlette.requests import Request
 
 from vizsla.errors import Busy, InvalidInput, TooSlow, VizslaError
+from vizsla.images import links
 from vizsla.serving.batcher import Row
 from vizsla.serving.bodies import Gone, Held, Picture
 from vizsla.serving.metrics import Metrics, Watched
@@ -21,6 +22,8 @@ from vizsla.serving.models import Models, Served
 from vizsla.serving.spec import ServiceSpec
 
 Result = TypeVar("Result")
+# What is fetched is in memory until it is whole.
+LINKS_AT_ONCE = 4
 # A pass that takes longer has hung: the service says that it is not well, and is started anew.
 STUCK_S = 60.0
 
@@ -42,6 +45,7 @@ class Service:
         self.models = Models(root, self._watch)
         self.held = Held(round(spec.limits.max_held_mb * 1e6))
         self.draining = False
+        self._links = asyncio.Semaphore(LINKS_AT_ONCE)
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
     def _watch(self, model: str, version: str) -> Watched:
@@ -57,7 +61,7 @@ class Service:
 
             async def one(picture: Picture) -> Seen:
                 try:
-                    pixels = await self._decode(served, picture.data)
+                    pixels = await self._decode(served, await self._bytes(picture))
                 except VizslaError as error:
                     came()
                     return Seen(None, error)
@@ -82,6 +86,17 @@ class Service:
             for _ in pixels:
                 came()
             return np.stack(await asyncio.gather(*map(served.batcher.run, pixels)))
+
+    async def _bytes(self, picture: Picture) -> bytes:
+        if not picture.link:
+            return picture.data
+        max_bytes = round(self.spec.limits.max_request_mb * 1e6)
+        async with self._links:
+            self.held.take(max_bytes)
+            try:
+                return await links.fetch(picture.link, max_bytes=max_bytes)
+            finally:
+                self.held.give_back(max_bytes)
 
     async def _decode(self, served: Served, data: bytes) -> npt.NDArray[np.uint8]:
         loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
-from vizsla.errors import InvalidInput, NotSignedIn, VizslaError
+from vizsla.errors import Forbidden, NotSignedIn, VizslaError
 from vizsla.serving import bodies, page, problems, protocol
 from vizsla.serving.answering import Seen, Service, unless_gone
 from vizsla.serving.bodies import Gone
@@ -189,10 +189,8 @@ async def _seen(service: Service, served: Served, request: Request) -> tuple[lis
     limits = service.spec.limits
     async with bodies.body(request, limits, service.held) as data:
         pictures = await bodies.pictures(request.headers, data, limits)
-        if any(one.link for one in pictures):
-            raise InvalidInput(
-                "This service fetches no links.", where="pictures.link", remedy="Send the pictures themselves."
-            )
+        if any(one.link for one in pictures) and not service.spec.links:
+            raise Forbidden("This service fetches no links.", where="pictures.link", remedy="Send the files.")
         seen = await unless_gone(request, service.look(served, pictures), limits.deadline_s)
         return seen, [one.link or one.name for one in pictures]
 

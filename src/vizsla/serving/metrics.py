@@ -53,6 +53,11 @@ class Metrics:
         return generate_latest(merged)
 
 
+def forget(pid: int) -> None:
+    """What a worker that is gone had at the moment; what it had counted stays."""
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
 class Watched:
     """The figures of one version of a model."""
 
