@@ -151,13 +151,13 @@ def serve(
 
     named.check()
     max_upload_bytes = limits.max_upload_bytes()
-    _check_certificate(reach)
+    check_certificate(reach.tls_cert, reach.tls_key)
     _check_proxies(reach)
     with common.open_here(why="It is the server.") as opened:
         ws = limits.apply(opened)
         if host not in LOOPBACK:
             _check_reachable(ws, host, reach)
-        with _listen(host, port) as listening:
+        with listen(host, port) as listening:
             app = create_app(
                 ws,
                 keeper.take(ws),
@@ -223,8 +223,8 @@ def _check_reachable(ws: Workspace, host: str, reach: Reach) -> None:
         )
 
 
-def _check_certificate(reach: Reach) -> None:
-    cert, key = reach.tls_cert, reach.tls_key
+def check_certificate(cert: Path | None, key: Path | None) -> None:
+    """Raise `InvalidInput` unless a certificate and its key can be used, or neither is given."""
     if cert is None and key is None:
         return
     if cert is None or key is None:
@@ -258,7 +258,7 @@ def _no_password() -> str:
     raise ValueError("the key has a password")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
     Raises:
