@@ -8,7 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,8 @@ class Watch(Protocol):
         """A batch: how many pictures, how long each of them waited, how long it took."""
 
 
-class _Waiting(NamedTuple):
+@dataclass(frozen=True, eq=False, slots=True)
+class _Waiting:
     pixels: Pixels
     row: asyncio.Future[Row]
     since: float
@@ -101,9 +103,15 @@ class Batcher:
             VizslaError: what the computation of this very picture raised.
         """
         row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(pixels, row, time.monotonic()))
+        waiting = _Waiting(pixels, row, time.monotonic())
+        self._waiting.append(waiting)
         self._changed.set()
-        return await row
+        try:
+            return await row
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):  # it is being computed
+                self._waiting.remove(waiting)
+            raise
 
     async def close(self) -> None:
         """Compute what waits, then end."""
