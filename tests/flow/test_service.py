@@ -86,6 +86,7 @@ def start() -> Iterator[Callable[..., Service]]:
         service.client.close()
         if service.process.poll() is None:
             service.process.kill()
+        if service.process.stderr and not service.process.stderr.closed:
             service.process.communicate()
 
 
