@@ -10,10 +10,11 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.postgres import Postgres, programs, running
-from tests.support import Cli, draw_shapes
+from tests.support import Cli, Service, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -99,3 +100,21 @@ def postgres() -> Iterator[Postgres]:
 def database(postgres: Postgres) -> str:
     """The address of an empty database on it."""
     return postgres.create(f"d{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Service]]:
+    """Starts services; none is left after the test."""
+    started: list[Service] = []
+
+    def begin(*options: Any, **variables: str) -> Service:
+        started.append(Service(*options, **variables))
+        return started[-1]
+
+    yield begin
+    for service in started:
+        service.client.close()
+        if service.process.poll() is None:
+            service.process.kill()
+        if service.process.stderr and not service.process.stderr.closed:
+            service.process.communicate()

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
+import psutil
 import uvicorn
 from PIL import Image, ImageDraw
 
@@ -80,6 +81,34 @@ class Server:
         self.client.close()
         self.process.send_signal(number)
         _, self.said = self.process.communicate(timeout=120)
+        return self.process.returncode
+
+
+class Service:
+    """`vizsla service run` in a process of its own."""
+
+    def __init__(self, root: Path, *options: object, **variables: str) -> None:
+        env = environment(root) | variables
+        asked = command("service", "run", "--port", 0, *options)
+        self.process = subprocess.Popen(asked, env=env, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        said = ""
+        while not (found := re.search(r"(https?://\S+:\d+)/", said)):
+            line = self.process.stderr.readline()
+            assert line, said
+            said += line
+        self.url = found[1]
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        return psutil.Process(self.process.pid).children()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it; returns its exit status. What it wrote since it began is in `said`."""
+        self.client.close()
+        self.process.send_signal(number)
+        _, self.said = self.process.communicate(timeout=60)
         return self.process.returncode
 
 

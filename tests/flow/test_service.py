@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 import signal
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from tests.support import Cli, command, environment, kill_process
+from tests.support import Cli, Service, kill_process
 
 import vizsla
 from vizsla.api import models, runs
@@ -31,31 +29,6 @@ from vizsla.store.workspace import Workspace
 pytestmark = pytest.mark.slow
 TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 KEY = "a key that is long enough"
-
-
-class Service:
-    """`vizsla service run` in a process of its own."""
-
-    def __init__(self, root: Path, *options: object, **variables: str) -> None:
-        env = environment(root) | variables
-        asked = command("service", "run", "--port", 0, *options)
-        self.process = subprocess.Popen(asked, env=env, stderr=subprocess.PIPE, text=True)
-        assert self.process.stderr is not None
-        said = ""
-        while not (found := re.search(r"(https?://\S+:\d+)/", said)):
-            line = self.process.stderr.readline()
-            assert line, said
-            said += line
-        self.client = httpx.Client(base_url=found[1], timeout=60)
-
-    def workers(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.client.close()
-        self.process.send_signal(number)
-        _, self.said = self.process.communicate(timeout=60)
-        return self.process.returncode
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +43,6 @@ def cards(ws: Workspace) -> list[Card]:
 @pytest.fixture(scope="module")
 def pictures(ws: Workspace, cards: list[Card]) -> list[Path]:
     return sorted((ws.root.parent / "pictures").rglob("*.png"))[::7]
-
-
-@pytest.fixture
-def start() -> Iterator[Callable[..., Service]]:
-    """Starts services; none is left after the test."""
-    started: list[Service] = []
-
-    def begin(*options: Any, **variables: str) -> Service:
-        started.append(Service(*options, **variables))
-        return started[-1]
-
-    yield begin
-    for service in started:
-        service.client.close()
-        if service.process.poll() is None:
-            service.process.kill()
-        if service.process.stderr and not service.process.stderr.closed:
-            service.process.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -35,18 +35,6 @@ class Limits(BaseModel):
         return self
 
 
-class Capture(BaseModel):
-    """Which pictures are kept for labelling. Nothing is kept unless this is asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    folder: Path
-    below: float = Field(0.6, ge=0, le=1, description="Pictures whose best class is less probable than this.")
-    sample: float = Field(0.0, ge=0, le=1, description="Of the others, this share by chance.")
-    keep_days: float = Field(30.0, gt=0, description="Older ones are removed.")
-    max_mb: float = Field(1000.0, gt=0, description="When they take more, the oldest are removed.")
-
-
 class VersionSpec(BaseModel):
     """A version of a model."""
 
@@ -90,7 +78,6 @@ class ServiceSpec(BaseModel):
     )
     links: bool = Field(False, description="whether pictures may be named by links, which the service then fetches")
     origins: tuple[str, ...] = Field((), description="sites whose pages may ask (CORS)")
-    capture: Capture | None = None
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
