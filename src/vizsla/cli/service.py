@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import socket
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +27,46 @@ app = App(name="service", help="Let a model answer programs and people.")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY = 16
 MAX_WORKERS = 64
+MAX_DRAIN_S = 600
+
+
+@Parameter(name="*", group="Who may ask")
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """Where it listens, and to whom."""
+
+    host: Annotated[str, Parameter(help="Address to listen on. Others can reach any but loopback.")] = "127.0.0.1"
+    port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 8000
+    keys: Annotated[
+        Path | None,
+        Parameter(show_default=False, help="File with a key in each line, one of which requests must show."),
+    ] = None
+    public: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Answer everybody who can reach it, without keys.")
+    ] = False
+    origin: Annotated[
+        tuple[str, ...],
+        Parameter(negative="", show_default=False, help="Site whose pages may ask (CORS), as https://example.org."),
+    ] = ()
+    tls_cert: Annotated[Path | None, Parameter(show_default=False, help="Certificate (PEM).")] = None
+    tls_key: Annotated[Path | None, Parameter(show_default=False, help="The key of the certificate (PEM).")] = None
+
+    def digests(self) -> list[str]:
+        """What is kept of the keys; refuses to answer everybody on a network unless that is wanted."""
+        check_certificate(self.tls_cert, self.tls_key)
+        found = _digests(self.keys)
+        if self.host not in LOOPBACK and not found and not self.public:
+            raise InvalidInput(
+                f"{self.host} can be reached from elsewhere, and everybody could ask.",
+                where="--host",
+                remedy="Give --keys FILE with a key in each line, or say --public.",
+            )
+        return found
+
+    def url(self, listening: socket.socket) -> str:
+        """Where the page is."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{shown}:{listening.getsockname()[1]}/"
 
 
 @app.command
@@ -33,35 +75,21 @@ def run(
     *served: Annotated[str, Parameter(name="models")],
     options: dict[str, Any],
     title: Annotated[str, Parameter(help="What the page is called.")] = "What is this?",
-    host: Annotated[str, Parameter(help="Address to listen on. Others can reach any but loopback.")] = "127.0.0.1",
-    port: Annotated[int, Parameter(help="Port to listen on; 0 takes a free one.", converter=count)] = 8000,
+    share: Annotated[
+        float | None,
+        Parameter(show_default=False, help="Of several versions, the share of requests that the last one gets."),
+    ] = None,
     workers: Annotated[int, Parameter(help="Processes that answer.", converter=count)] = 1,
     device: Annotated[str, Parameter(help="Where it is computed: cpu or cuda:N.")] = "cpu",
     threads: Annotated[
         int, Parameter(help="Threads that compute, in each process; 0: one a core.", converter=count)
     ] = 0,
-    share: Annotated[
-        float | None,
-        Parameter(show_default=False, help="Of several versions, the share of requests that the last one gets."),
-    ] = None,
-    keys: Annotated[
-        Path | None,
-        Parameter(show_default=False, help="File with a key in each line, one of which requests must show."),
-    ] = None,
-    public: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Answer everybody who can reach it, without keys.")
-    ] = False,
+    drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 0.0,
     allow_links: Annotated[
         bool,
         Parameter(negative="", show_default=False, help="Fetch pictures by links, from the public internet only."),
     ] = False,
-    origin: Annotated[
-        tuple[str, ...],
-        Parameter(negative="", show_default=False, help="Site whose pages may ask (CORS), as https://example.org."),
-    ] = (),
-    drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 0.0,
-    tls_cert: Annotated[Path | None, Parameter(show_default=False, help="Certificate (PEM).")] = None,
-    tls_key: Annotated[Path | None, Parameter(show_default=False, help="The key of the certificate (PEM).")] = None,
+    reach: Reach = Reach(),
     common: Common = Common(),
 ) -> None:
     """Answer with models until Ctrl-C: a page, `POST /predict`, and the Open Inference Protocol under `/v2`.
@@ -76,33 +104,24 @@ def run(
         raise InvalidInput("Name a model to serve.", remedy="`vizsla model list` shows those that there are.")
     if not 1 <= workers <= MAX_WORKERS:
         raise InvalidInput(f"{workers} workers cannot be.", where="--workers", remedy=f"Use 1 to {MAX_WORKERS}.")
-    digests = _digests(keys)
-    if host not in LOOPBACK and not digests and not public:
-        raise InvalidInput(
-            f"{host} can be reached from elsewhere, and everybody could ask.",
-            where="--host",
-            remedy="Give --keys FILE with a key in each line, or say --public.",
-        )
-    check_certificate(tls_cert, tls_key)
+    if not 0 <= drain <= MAX_DRAIN_S:
+        raise InvalidInput(f"{drain:g} s cannot be.", where="--drain", remedy=f"Use 0 to {MAX_DRAIN_S}.")
     spec = make(
         ServiceSpec,
         name=title,
+        keys=reach.digests(),
         models=_models(served, share, common),
         limits=make(Limits, **options),
         device=device,
         threads=threads,
-        keys=digests,
         links=allow_links,
-        origins=origin,
+        origins=reach.origin,
     )
-    with tempfile.TemporaryDirectory(prefix="vizsla-service-") as folder, listen(host, port) as listening:
+    with tempfile.TemporaryDirectory(prefix="vizsla-service-") as folder, listen(reach.host, reach.port) as listening:
         place = Path(folder) / SERVICE
         files.write_json(place, spec.model_dump(mode="json"))
-        scheme = "https" if tls_cert else "http"
-        shown = f"[{host}]" if ":" in host else host
-        url = f"{scheme}://{shown}:{listening.getsockname()[1]}/"
-        plan = supervisor.Plan(place, workers, drain_s=drain, tls_cert=tls_cert, tls_key=tls_key)
-        supervisor.run(plan, listening, lambda: _say(spec, url, common))
+        plan = supervisor.Plan(place, workers, drain_s=drain, tls_cert=reach.tls_cert, tls_key=reach.tls_key)
+        supervisor.run(plan, listening, lambda: _say(spec, reach.url(listening), common))
 
 
 def _say(spec: ServiceSpec, url: str, common: Common) -> None:
