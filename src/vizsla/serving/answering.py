@@ -88,15 +88,21 @@ class Service:
             return np.stack(await asyncio.gather(*map(served.batcher.run, pixels)))
 
     async def _bytes(self, picture: Picture) -> bytes:
+        """The bytes of a picture, fetched where it is a link; they count among what is held while they come."""
         if not picture.link:
             return picture.data
-        max_bytes = round(self.spec.limits.max_request_mb * 1e6)
-        async with self._links:
-            self.held.take(max_bytes)
-            try:
-                return await links.fetch(picture.link, max_bytes=max_bytes)
-            finally:
-                self.held.give_back(max_bytes)
+        data = bytearray()
+
+        async def write(piece: bytes) -> None:
+            self.held.take(len(piece))
+            data.extend(piece)
+
+        try:
+            async with self._links:
+                await links.fetch(picture.link, write, max_bytes=round(self.spec.limits.max_request_mb * 1e6))
+            return bytes(data)
+        finally:
+            self.held.give_back(len(data))
 
     async def _decode(self, served: Served, data: bytes) -> npt.NDArray[np.uint8]:
         loop = asyncio.get_running_loop()
