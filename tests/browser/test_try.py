@@ -52,7 +52,9 @@ def test_a_picture_is_named_as_the_command_names_it(
     assert found == wanted
     with page.expect_download() as downloaded:
         page.get_by_role("button", name="Download as CSV").click()
-    rows = list(csv.DictReader(io.StringIO(Path(downloaded.value.path()).read_text(encoding="utf-8"))))
+    text = Path(downloaded.value.path()).read_text(encoding="utf-8")
+    assert [len(row) for row in csv.reader(io.StringIO(text))][:2] == [8, 8], "of three classes, on the head too"
+    rows = list(csv.DictReader(io.StringIO(text)))
     assert {row["picture"]: row["predicted"] for row in rows} == {name: best[0] for name, best in found.items()} | {
         BAD: ""
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vizsla.api import workspace
 from vizsla.api.served import served
 from vizsla.errors import NotFound
-from vizsla.store import tagging, tags
+from vizsla.store import tagging, tagnames
 from vizsla.store.rows import Kind, Used
 from vizsla.store.workspace import Workspace
 
@@ -15,7 +15,7 @@ from vizsla.store.workspace import Workspace
 @served
 def read(ws: Workspace, kind: Kind, reference: str) -> list[str]:
     """The tags of a thing, sorted."""
-    return tags.of_folder(ws.folder(kind, ws.store.find(reference, kind).id))
+    return tagnames.of_folder(ws.folder(kind, ws.store.find(reference, kind).id))
 
 
 @served
@@ -25,12 +25,12 @@ def write(ws: Workspace, kind: Kind, reference: str, wanted: Sequence[str]) -> l
     Raises:
         NotFound: there is no such thing.
         Forbidden: it belongs to another.
-        InvalidInput: see `vizsla.store.tags.cleaned`.
+        InvalidInput: see `vizsla.store.tagnames.cleaned`.
         Conflict: the thing is in the making.
         Busy: others change tags for long.
     """
     entry = workspace.to_change(ws, kind, reference)
-    found = tags.cleaned(wanted)
+    found = tagnames.cleaned(wanted)
     workspace.require_finished(ws, entry)
     try:
         tagging.write(ws, kind, entry.id, found)

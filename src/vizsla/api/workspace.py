@@ -21,7 +21,7 @@ from vizsla.jobs.adopt import adopt
 from vizsla.store import tagging
 from vizsla.store.address import DATABASE, REMEMBERED, open_store
 from vizsla.store.rows import Entry, Kind
-from vizsla.store.tags import of_folder
+from vizsla.store.tagnames import of_folder
 from vizsla.store.workspace import FINAL_FILE, PASSING, QUEUE, Workspace, discard_unfinished, require_maker, require_own
 
 Thing = TypeVar("Thing")

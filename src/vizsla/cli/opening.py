@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vizsla.store.rows import Kind
     from vizsla.store.workspace import Workspace
 
-DEFAULT = Path("~/vizsla")
+DEFAULT, BESIDE_CLONE = Path("~/vizsla"), Path("~/vizsla-workspace")
 
 
 def server_of(common: Common) -> str | None:
@@ -35,7 +35,13 @@ def server_of(common: Common) -> str | None:
 
 def folder_of(common: Common) -> Path:
     """The folder of the workspace of a command that works on one."""
-    return common.workspace or Path(os.environ.get("VIZSLA_WORKSPACE") or DEFAULT)
+    return common.workspace or Path(os.environ.get("VIZSLA_WORKSPACE") or _default())
+
+
+def _default() -> Path:
+    """Where work is kept unless somebody says otherwise. A `git clone` in a home folder takes the usual name."""
+    usual = DEFAULT.expanduser()
+    return BESIDE_CLONE if (usual / "src" / "vizsla").is_dir() else usual
 
 
 def folder(common: Common) -> Workspace:

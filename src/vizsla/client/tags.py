@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from vizsla.client import things
 from vizsla.client.server import Server
 from vizsla.store.rows import Kind, Used
-from vizsla.store.tags import cleaned
+from vizsla.store.tagnames import cleaned
 
 
 def read(server: Server, kind: Kind, reference: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vizsla import files
 from vizsla.errors import Busy, Conflict, VizslaError
-from vizsla.store import tags
+from vizsla.store import tagnames
 from vizsla.store.rows import Kind
 from vizsla.store.workspace import FINAL_FILE, PASSING, Workspace
 
@@ -61,7 +61,7 @@ def write(ws: Workspace, kind: Kind, id: str, found: Sequence[str]) -> None:
 def _put(ws: Workspace, kind: Kind, id: str, found: Sequence[str]) -> bool:
     """Write the file of a thing; returns whether that was there to the end of it."""
     folder = ws.folder(kind, id)
-    path = folder / tags.FILE
+    path = folder / tagnames.FILE
     try:
         files.write_text(path, "".join(f"{one}\n" for one in found)) if found else path.unlink(missing_ok=True)
     except FileNotFoundError:
@@ -104,7 +104,7 @@ def _make_anew(ws: Workspace) -> None:
         with os.scandir(ws.root / f"{kind}s") as folders:
             for item in folders:
                 try:
-                    found[item.name] = tags.of_folder(Path(item.path))
+                    found[item.name] = tagnames.of_folder(Path(item.path))
                 except NotADirectoryError:
                     continue
                 except OSError as error:

@@ -15,7 +15,7 @@ from vizsla.errors import InvalidInput, NotFound
 from vizsla.store.pages import Cut, Place
 from vizsla.store.queries import MAX_NAME
 from vizsla.store.rows import Entry, Kind
-from vizsla.store.tags import MAX_CHARACTERS, MAX_TAGS, plain
+from vizsla.store.tagnames import MAX_CHARACTERS, MAX_TAGS, plain
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.turns import turn

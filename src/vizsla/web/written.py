@@ -9,7 +9,7 @@ from fastapi import Request, Response
 
 from vizsla.api import notes, tags, workspace
 from vizsla.store.rows import Kind
-from vizsla.store.tags import cleaned
+from vizsla.store.tagnames import cleaned
 from vizsla.store.workspace import Workspace
 from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Kept

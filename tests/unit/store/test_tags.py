@@ -25,7 +25,7 @@ from vizsla.store.pages import Cut
 from vizsla.store.queries import Store
 from vizsla.store.rows import Used
 from vizsla.store.tables import tag, tag_stamp
-from vizsla.store.tags import FILE, cleaned, of_folder
+from vizsla.store.tagnames import FILE, cleaned, of_folder
 from vizsla.store.workspace import Workspace
 
 

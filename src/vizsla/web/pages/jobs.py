@@ -45,6 +45,8 @@ def show_job(ws: Ws, kept: Known, request: Request, id: str) -> HTMLResponse:
         job=shown.job,
         history=shown.history,
         changes=changes,
+        # Of what was refused or deleted this page is all that is left.
+        there=bool(ws.store.known([shown.job.thing])),
         now=progress.of(ws, kept, shown.job) if shown.job.live else None,
         usage=[one.model_dump(mode="json") for one in usage],
         may_stop=shown.job.live and made.may_change(ws, shown.job.owner),

@@ -96,7 +96,9 @@ def _work(ws: Workspace, kept: Kept, job: Job) -> Work:
         return Work(job, share, stage, words, _left(latest), "", total, str(following))
     share = min(1.0, last["step"] / total) if total else None
     stage = f"epoch {last['epoch']}"
-    return Work(job, share, stage, stage, last.get("eta_s"), _spark(ws, job), total, str(following))
+    # The end of an epoch does not tell it: what was told last stands.
+    left = next((event["eta_s"] for event in latest if event.get("eta_s") is not None), None)
+    return Work(job, share, stage, stage, left, _spark(ws, job), total, str(following))
 
 
 def _left(latest: list[Event]) -> float | None:

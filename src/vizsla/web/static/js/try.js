@@ -141,7 +141,7 @@ function list(name, scores, error) {
 const cell = (value) => `"${String(value).replace(/^(?=[=+\-@\t\r])/, "'").replaceAll('"', '""')}"`;
 
 document.getElementById("csv").addEventListener("click", () => {
-  const head = ["picture", "predicted", "probability", "error", ...Array.from({ length: TOP - 1 }, (_, i) => [`label_${i + 2}`, `probability_${i + 2}`]).flat()];
+  const head = ["picture", "predicted", "probability", "error", ...Array.from({ length: Math.max(1, ...done.map(({ scores }) => scores.length)) - 1 }, (_, i) => [`label_${i + 2}`, `probability_${i + 2}`]).flat()];
   const lines = done.map(({ name, scores, error }) => {
     const [first, ...rest] = scores;
     return [name, first?.label ?? "", first?.probability ?? "", error?.what ?? "", ...rest.flatMap((one) => [one.label, one.probability])].map(cell).join(",");

@@ -16,13 +16,16 @@ function move(row, share, words) {
   row.querySelector("[data-words]").textContent = words;
 }
 
+const left = new Map();
 function heed(row, items) {
   const last = items.findLast((event) => ["step", "epoch", "progress"].includes(event.event));
   if (!last) return;
   if (last.event === "progress") return advance(row, last);
   const total = Number(row.dataset.total) || null;
-  const left = last.eta_s === undefined ? "" : `, ${duration(last.eta_s)} left`;
-  move(row, total && Math.min(1, last.step / total), `epoch ${last.epoch}${left}`);
+  // The end of an epoch does not tell it: what was told last stands.
+  const timed = items.findLast((event) => event.eta_s !== undefined);
+  if (timed) left.set(row.dataset.job, `, ${duration(timed.eta_s)} left`);
+  move(row, total && Math.min(1, last.step / total), `epoch ${last.epoch}${left.get(row.dataset.job) ?? ""}`);
 }
 
 // A stage: how far, and how long at the pace since it was first heard of.
