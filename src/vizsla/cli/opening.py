@@ -40,8 +40,7 @@ def folder_of(common: Common) -> Path:
 
 def _default() -> Path:
     """Where work is kept unless somebody says otherwise. A `git clone` in a home folder takes the usual name."""
-    usual = DEFAULT.expanduser()
-    return BESIDE_CLONE if (usual / "src" / "vizsla").is_dir() else usual
+    return BESIDE_CLONE if (DEFAULT.expanduser() / "src" / "vizsla").is_dir() else DEFAULT
 
 
 def folder(common: Common) -> Workspace:

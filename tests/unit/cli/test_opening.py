@@ -87,7 +87,7 @@ def test_tokens_are_kept_by_server_for_their_user_only() -> None:
 def test_a_clone_in_the_home_folder_is_not_taken_for_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("VIZSLA_WORKSPACE", raising=False)
-    assert opening.folder_of(Common()) == tmp_path / "vizsla"
+    assert opening.folder_of(Common()).expanduser() == tmp_path / "vizsla"
     (tmp_path / "vizsla" / "src" / "vizsla").mkdir(parents=True)
     with opening.folder(Common()) as ws:
         assert ws.root == tmp_path / "vizsla-workspace"
