@@ -208,7 +208,7 @@ def test_lists_and_galleries(server: Server, new_page: Callable[..., Any], width
         assert page.goto(path).status == 200, path
         assert page.locator("h1").count() == 1, path
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
-    page.get_by_role("link", name="shapes").click()
+    page.get_by_role("link", name="shapes", exact=True).click()
     page.get_by_role("link", name="first", exact=True).wait_for()
     shown = page.locator(".shot img").first.get_attribute("src")
     page.get_by_role("link", name="Next", exact=True).click()
