@@ -306,7 +306,7 @@ COMMANDS_ONLY_HERE = [
     ("run", "preview", "shapes", "--out", "x"), ("run", "find-rate", "shapes"), ("network", "show", "my.py"),
     ("network", "draw", "my.py"), ("prediction", "export", "seen"),
     ("model", "pack", "exported", "--out", "x.zip"), ("model", "import", "x.zip"),
-    ("run", "sweep", "shapes", "--batch-sizes", "8,16"),
+    ("run", "sweep", "shapes", "--batch-sizes", "8,16"), ("service", "run", "m"),
 ]  # fmt: skip
 # Its JSON is an object a line, for as long as there are lines: the verb behind it is among the looks.
 WITHOUT_END = {("jobs", "log")}
