@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import signal
 import socket
 import struct
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
@@ -199,6 +201,29 @@ def test_figures_tell_what_was_done(client: httpx.Client, cards: list[Card], pic
     assert client.get("/openapi.json").json()["paths"]["/predict"]
 
 
+def test_who_leaves_is_not_answered(
+    ws: Workspace, cards: list[Card], pictures: list[Path], start: Callable[..., Service]
+) -> None:
+    """The worker is held while somebody asks and leaves, so that it learns of both at once."""
+    service = start(ws.root, "first")
+    address = urlsplit(service.url)
+    (worker,) = service.workers()
+    worker.suspend()
+    with socket.create_connection((address.hostname, address.port)) as asking:
+        data = pictures[0].read_bytes()
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(data)}\r\n\r\n"
+        asking.sendall(head.encode() + data)
+    worker.resume()
+    deadline = time.monotonic() + 20
+    while f'version="{cards[0].id}"' not in service.client.get("/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    told = service.client.get("/metrics").text
+    assert re.search(r'vizsla_service_requests_total\{[^}]*status="499"[^}]*\} 1.0', told), told
+    assert re.search(r"vizsla_service_requests_in_flight\{[^}]*\} 0.0", told)
+    assert service.stop() == 0
+
+
 def test_keys_are_asked_for_but_not_for_health(
     ws: Workspace, cards: list[Card], tmp_path: Path, start: Callable[..., Service]
 ) -> None:
@@ -325,6 +350,8 @@ def test_another_version_comes_without_a_gap(
 def test_what_cannot_be_served_is_refused(ws: Workspace, cards: list[Card], options: list[str], told: str) -> None:
     done = Cli(ws.root)("service", "run", "--port", 0, *options, status=1)
     assert told in done.err
+    assert "Traceback" not in done.err
+    assert done.err.count(told) == 1
 
 
 def test_a_port_that_is_taken_is_told(ws: Workspace, cards: list[Card]) -> None:

@@ -20,11 +20,9 @@ from vizsla.cli.serve import check_certificate, listen
 from vizsla.errors import InvalidInput
 from vizsla.models.card import CARD, Card, open_model
 from vizsla.serving.spec import SERVICE, Limits, ModelSpec, ServiceSpec, VersionSpec
-from vizsla.store.workspace import Workspace
 
 app = App(name="service", help="Let a model answer programs and people.")
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY = 16
 MAX_WORKERS = 64
 MAX_DRAIN_S = 600
@@ -53,6 +51,8 @@ class Reach:
 
     def digests(self) -> list[str]:
         """What is kept of the keys; refuses to answer everybody on a network unless that is wanted."""
+        from vizsla.web.guard import LOOPBACK
+
         check_certificate(self.tls_cert, self.tls_key)
         found = _digests(self.keys)
         if self.host not in LOOPBACK and not found and not self.public:
@@ -184,12 +184,8 @@ def _found(reference: str, common: Common) -> tuple[Card, Path]:
     if (folder / CARD).is_file():
         return open_model(folder), folder.absolute()
     with common.open_here(why="It reads the model.") as ws:
-        return _of(ws, reference)
-
-
-def _of(ws: Workspace, reference: str) -> tuple[Card, Path]:
-    card = models.get(ws, reference)
-    return card, ws.folder("model", card.id).absolute()
+        card = models.get(ws, reference)
+        return card, ws.folder("model", card.id)
 
 
 def _address(name: str) -> str:

@@ -283,7 +283,8 @@ async def _addresses(place: _Place, way: _Way) -> list[Address]:
         raise InvalidInput(
             "The link leads to no address on the public internet.",
             where=_shown(place.host),
-            remedy="Check how it is written. Pictures in a private network are sent as files.",
+            remedy="Check how it is written, and that this machine reaches the internet. Pictures of a private network "
+            "are sent as files.",
         )
     return list(dict.fromkeys(found))[:MAX_ASKED]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from vizsla.serving.bodies import Gone, Held, Picture
 from vizsla.serving.metrics import Metrics, Watched
 from vizsla.serving.models import Models, Served
 from vizsla.serving.spec import ServiceSpec
+
+log = logging.getLogger("vizsla.service")
 
 Result = TypeVar("Result")
 # What is fetched is in memory until it is whole.
@@ -61,18 +64,17 @@ class Service:
 
             async def one(picture: Picture) -> Seen:
                 try:
-                    pixels = await self._decode(served, await self._bytes(picture))
-                except VizslaError as error:
-                    came()
-                    return Seen(None, error)
-                came()
-                try:
+                    try:
+                        pixels = await self._decode(served, await self._bytes(picture))
+                    finally:
+                        came()
                     return Seen(await served.batcher.run(pixels), None)
                 except VizslaError as error:
                     return Seen(None, error)
+                except Exception as error:  # whatever it is, the other pictures are none the worse
+                    log.exception("A picture could not be looked at.")
+                    return Seen(None, VizslaError(f"a defect of Vizsla: {type(error).__name__}"))
 
-            if len(pictures) == 1:
-                return [await one(pictures[0])]
             return await asyncio.gather(*map(one, pictures))
 
     async def compute(self, served: Served, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

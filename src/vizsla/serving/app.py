@@ -88,7 +88,7 @@ class AboutAnswer(BaseModel):
 
 
 def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
-    """The service as an ASGI app; its models are loaded when it starts.
+    """The service as an ASGI app. Who runs it loads its models: `app.state.service.models.load(spec)`.
 
     Args:
         root: what relative folders of the spec lie in.
@@ -97,7 +97,6 @@ def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await service.models.load(spec)
         yield
         await service.close()
 
@@ -168,19 +167,7 @@ def _routes(app: FastAPI, service: Service) -> None:
 
 BODY: dict[str, Any] = {
     "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["pictures"],
-                "properties": {
-                    "pictures": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-                },
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
-        "application/json": {"schema": bodies.PicturesBody.model_json_schema()},
-    },
+    "content": {**bodies.CONTENT, "application/json": {"schema": bodies.PicturesBody.model_json_schema()}},
 }
 
 
@@ -203,12 +190,12 @@ def prediction(service: Service, served: Served, name: str, seen: Seen, top: int
         watched.refused.inc()
         return {"picture": name, "scores": [], "error": {"kind": seen.error.kind, "what": seen.error.what}}
     scores = served.predictor.best(seen.row, top)
-    watched.predicted(scores[0].label, served.card.labels.index(scores[0].label), scores[0].probability)
+    watched.predicted(scores[0].label, int(seen.row.argmax()), scores[0].probability)
     return {"picture": name, "scores": [one._asdict() for one in scores], "error": None}
 
 
 def _version(service: Service, served: Served) -> VersionAnswer:
-    spec = next(one for one in service.models.spec_of(served.name).versions if one.version == served.version)
+    spec = next(one for one in service.models.require(served.name).versions if one.version == served.version)
     card = served.card
     return VersionAnswer(
         version=served.version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vizsla.errors import Busy, VizslaError
+
+log = logging.getLogger("vizsla.service")
 
 Pixels = npt.NDArray[np.uint8]
 Row = npt.NDArray[np.float32]
@@ -86,9 +89,10 @@ class Batcher:
 
         def came() -> None:
             nonlocal left
-            left -= 1
-            self._coming -= 1
-            self._changed.set()
+            if left:  # not after the end, when none of them is waited for any more
+                left -= 1
+                self._coming -= 1
+                self._changed.set()
 
         try:
             yield came
@@ -169,12 +173,13 @@ class Batcher:
     def _pass(self, pictures: list[Pixels]) -> list[Row | BaseException]:
         """A row for each picture, or what it raised. Where a pass fails, each picture is computed alone."""
         try:
-            return list(self._compute(np.stack(pictures)))
+            rows = list(self._compute(np.stack(pictures)))
+            if len(rows) != len(pictures):
+                raise ValueError(f"{len(rows)} rows for {len(pictures)} pictures")
+            return rows
+        except VizslaError as error:
+            failed: VizslaError = error
         except Exception as error:
-            if len(pictures) == 1:
-                return [error if isinstance(error, VizslaError) else _defect(error)]
-        return [row for one in pictures for row in self._pass([one])]
-
-
-def _defect(error: Exception) -> VizslaError:
-    return VizslaError(f"The model could not compute this: {type(error).__name__}.")
+            log.exception("A pass through a model failed.")
+            failed = VizslaError(f"The model could not compute this: {type(error).__name__}.")
+        return [failed] if len(pictures) == 1 else [row for one in pictures for row in self._pass([one])]

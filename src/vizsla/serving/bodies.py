@@ -7,6 +7,7 @@ import base64
 import binascii
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple
 
 import orjson
@@ -21,6 +22,21 @@ from vizsla.serving.spec import Limits
 
 PATIENCE_S = 30.0
 MAX_NAME = 200
+
+
+CONTENT: dict[str, Any] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["pictures"],
+            "properties": {
+                "pictures": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+            },
+        }
+    },
+    "image/*": {"schema": {"type": "string", "format": "binary"}},
+}
+"""pictures as a body, for OpenAPI documents"""
 
 
 class Gone(Exception):
@@ -93,37 +109,41 @@ async def body(request: Request, limits: Limits, held: Held) -> AsyncIterator[by
         Busy: all requests together hold too much.
         HTTPException: it did not come in time.
     """
-    taken, data = 0, bytearray()
+    taken, pieces = 0, []
     try:
-        async with asyncio.timeout(PATIENCE_S):
-            async for chunk in _bounded(request, round(limits.max_request_mb * 1e6)):
-                held.take(len(chunk))
-                taken += len(chunk)
-                data += chunk
-    except TimeoutError:
-        held.give_back(taken)
-        raise HTTPException(408, f"The request took longer than {PATIENCE_S:.0f} s to come.") from None
-    except ClientDisconnect:
-        held.give_back(taken)
-        raise Gone from None
-    except BaseException:
-        held.give_back(taken)
-        raise
-    try:
-        yield bytes(data)
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                async for piece in bounded(request, round(limits.max_request_mb * 1e6)):
+                    held.take(len(piece))
+                    taken += len(piece)
+                    pieces.append(piece)
+        except TimeoutError:
+            what = f"The request took longer than {PATIENCE_S:.0f} s to come."
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, what) from None
+        except ClientDisconnect:
+            raise Gone from None
+        data = b"".join(pieces)
+        pieces.clear()
+        yield data
     finally:
         held.give_back(taken)
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
-    """What comes, until it is too much; at once where the request says so itself."""
+async def bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes]:
+    """What comes, piece by piece, until it is too much; at once where the request says so itself.
+
+    Raises:
+        TooLarge: it is more than `max_bytes`.
+    """
     declared = request.headers.get("content-length", "0")
     num_bytes = int(declared[:20]) if declared.isdecimal() else 0
     seen = 0
     async for chunk in request.stream():
         seen += len(chunk)
         if max(num_bytes, seen) > max_bytes:
-            raise TooLarge(f"A request has {max_bytes / 1e6:g} MB at most.", remedy="Send fewer, or smaller pictures.")
+            raise TooLarge(
+                f"A request brings {max_bytes / 1e6:g} MB at most.", remedy="Send some of the pictures at a time."
+            )
         yield chunk
 
 
@@ -134,7 +154,7 @@ async def pictures(headers: Headers, data: bytes, limits: Limits) -> list[Pictur
         InvalidInput: there is none, or the body is of another kind.
         TooLarge: there are too many.
     """
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = kind_of(headers)
     if kind == "multipart/form-data":
         found = await _form(headers, data, limits)
     elif kind == "application/json":
@@ -152,6 +172,11 @@ async def pictures(headers: Headers, data: bytes, limits: Limits) -> list[Pictur
     if len(found) > limits.max_pictures:
         raise too_many(limits)
     return found
+
+
+def kind_of(headers: Headers) -> str:
+    """What a request says that its body is, such as `image/jpeg`."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _form(headers: Headers, data: bytes, limits: Limits) -> list[Picture]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +22,6 @@ class Served:
 
     def __init__(self, name: str, version: str, predictor: Predictor, limits: Limits, watch: Watch) -> None:
         self.name, self.version, self.predictor, self.card = name, version, predictor, predictor.card
-        self.since = time.time()
         self.batcher = Batcher(
             predictor.probabilities,
             max_batch=limits.max_batch,
@@ -77,16 +75,16 @@ class Models:
             Unavailable: the device is not to be had.
         """
         async with self._loading:
-            served = {}
-            for model in spec.models:
-                for one in model.versions:
-                    folder = self._root / one.folder
-                    known = self._served.get((model.name, one.version))
-                    if known is None or known.card.id != folder_id(folder):
-                        predictor = await asyncio.to_thread(ready, folder, spec)
-                        watch = self._watch(model.name, one.version)
-                        known = Served(model.name, one.version, predictor, spec.limits, watch)
-                    served[model.name, one.version] = known
+            wanted = {(model.name, one.version): one for model in spec.models for one in model.versions}
+            new: dict[tuple[str, str], Predictor] = {}
+            for key, one in wanted.items():  # all of them, before anything is changed
+                folder, known = self._root / one.folder, self._served.get(key)
+                if known is None or known.card.id != open_model(folder).id:
+                    new[key] = await asyncio.to_thread(ready, folder, spec)
+            served = {
+                key: Served(*key, new[key], spec.limits, self._watch(*key)) if key in new else self._served[key]
+                for key in wanted
+            }
             gone = [before for before in self._served.values() if before not in served.values()]
             self._served, self._specs = served, {model.name: model for model in spec.models}
             for before in gone:
@@ -102,21 +100,13 @@ class Models:
         """The names of the models."""
         return list(self._specs)
 
-    def spec_of(self, name: str) -> ModelSpec:
-        """What was asked for of a model.
-
-        Raises:
-            NotFound: there is no such model.
-        """
-        return self._require(name)
-
     def versions(self, name: str) -> list[Served]:
         """The versions of a model.
 
         Raises:
             NotFound: there is no such model.
         """
-        self._require(name)
+        self.require(name)
         return [one for (model, _), one in self._served.items() if model == name]
 
     def choose(self, name: str | None = None, version: str | None = None) -> Served:
@@ -126,7 +116,7 @@ class Models:
             NotFound: there is no such model, or version of it.
         """
         name = name or next(iter(self._specs))
-        spec = self._require(name)
+        spec = self.require(name)
         if version is None:
             shares = [one.share for one in spec.versions]
             version = random.choices(spec.versions, shares)[0].version
@@ -136,7 +126,12 @@ class Models:
             raise NotFound(f"The model {name!r} has no version {version[:60]!r}.", remedy=f"There are: {known}.")
         return found
 
-    def _require(self, name: str) -> ModelSpec:
+    def require(self, name: str) -> ModelSpec:
+        """What was asked for of a model.
+
+        Raises:
+            NotFound: there is no such model.
+        """
         if name not in self._specs:
             hint = did_you_mean(name[:60], self._specs) or f"There are: {', '.join(list(self._specs)[:20])}."
             raise NotFound(f"There is no model {name[:60]!r} here.", remedy=hint)
@@ -145,11 +140,6 @@ class Models:
     async def close(self) -> None:
         """Answer what is under way, and end."""
         await asyncio.gather(*(one.retire() for one in self._served.values()), *self._retiring)
-
-
-def folder_id(folder: Path) -> str:
-    """Which model lies in a folder now."""
-    return open_model(folder).id
 
 
 def ready(folder: Path, spec: ServiceSpec) -> Predictor:

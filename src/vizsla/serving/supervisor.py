@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vizsla.errors import WorkerDied
+from vizsla.errors import VizslaError, WorkerDied, from_dict
 from vizsla.serving import metrics
 from vizsla.serving.worker import READY, Order
 
@@ -48,7 +49,8 @@ def run(plan: Plan, listening: socket.socket, on_ready: Callable[[], None]) -> N
         on_ready: called when the first worker takes requests.
 
     Raises:
-        WorkerDied: a worker never came to take requests; it has said why on standard error.
+        VizslaError: no worker came to take requests, and this is why.
+        WorkerDied: as often as it was tried, without a word.
     """
     with _shared_figures(plan.workers):
         asyncio.run(_Supervisor(plan, listening, on_ready).run())
@@ -96,19 +98,25 @@ class _Supervisor:
         while not self._ending.is_set():
             began = time.monotonic()
             worker = await self._start()
-            ready = await self._came(worker)
+            if self._ending.is_set():  # it began while the others were told
+                worker.send_signal(signal.SIGTERM)
+            ready, why = await self._came(worker)
             status = await worker.wait()
             self._workers.discard(worker)
             self._forget(worker.pid)
             if self._ending.is_set():
                 return
             failures = 0 if ready and time.monotonic() - began > STEADY_S else failures + 1
-            if not ready and failures >= MAX_TRIES:
-                raise WorkerDied(
-                    f"The service cannot begin: its worker ended with status {status}, {failures} times.",
-                    remedy="What it wrote above says why.",
-                )
-            log.warning("A worker of the service ended with status %s: another one takes its place.", status)
+            if not self._told:  # once it has served, others may serve still, and what is missing may come back
+                if why is not None:
+                    raise why
+                if failures >= MAX_TRIES:
+                    raise WorkerDied(
+                        f"The service cannot begin: its worker ended with status {status}, {failures} times.",
+                        remedy="What it wrote above says why.",
+                    )
+            what = f"could not begin: {why}" if why else f"ended with status {status}"
+            log.warning("A worker of the service %s. Another one takes its place.", what)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), PAUSES_S[min(failures, len(PAUSES_S)) - 1])
 
@@ -136,14 +144,16 @@ class _Supervisor:
             await worker.stdin.drain()
         return worker
 
-    async def _came(self, worker: asyncio.subprocess.Process) -> bool:
-        """Whether a worker came to take requests."""
+    async def _came(self, worker: asyncio.subprocess.Process) -> tuple[bool, VizslaError | None]:
+        """Whether a worker came to take requests, and why it did not, if it said so."""
         assert worker.stdout is not None
-        ready = await worker.stdout.readline() == READY
-        if ready and not self._told:
+        line = await worker.stdout.readline()
+        if line != READY:
+            return False, from_dict(json.loads(line)) if line else None
+        if not self._told:
             self._told = True
             self._on_ready()
-        return ready
+        return True, None
 
     def _forget(self, pid: int) -> None:
         """The figures that a worker which is gone had at the moment."""

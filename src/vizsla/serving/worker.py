@@ -1,13 +1,14 @@
 """A process that answers requests: `python -m vizsla.serving.worker`, started by the supervisor.
 
-The first line of its standard input is its order; it ends when that input does. When it takes requests it writes a
-line. SIGTERM: it says that it is not ready, answers what is under way, and ends. SIGHUP: it serves what `service.json`
-says now.
+The first line of its standard input is its order; it ends when that input does. When it takes requests it writes the
+line `ready`; where it cannot, why, as JSON. SIGTERM: it says that it is not ready, answers what is under way, and ends.
+SIGHUP: it serves the models that `service.json` names now.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -56,6 +57,11 @@ def read(path: Path) -> ServiceSpec:
     return records.read(path, ServiceSpec, remedy="Correct it, or make the service again.")
 
 
+def tell(error: VizslaError) -> None:
+    """Let the supervisor know why this worker cannot begin."""
+    os.write(sys.stdout.fileno(), json.dumps(error.as_dict()).encode() + b"\n")
+
+
 class _Server(uvicorn.Server):
     """Ends as a service should, and serves something else when it is told."""
 
@@ -65,6 +71,12 @@ class _Server(uvicorn.Server):
         self._reloading: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await self._service.models.load(self._service.spec)
+        except VizslaError as error:
+            tell(error)
+            self.should_exit = True
+            return
         await super().startup(sockets)
         if self.started:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
@@ -135,5 +147,5 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except VizslaError as error:
-        print(error, file=sys.stderr)
+        tell(error)
         sys.exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -22,6 +22,7 @@ from vizsla.errors import InvalidInput, TooLarge
 from vizsla.jobs.pool import Pool
 from vizsla.models.card import Card
 from vizsla.models.predictions import MAX_TOP, Score
+from vizsla.serving import bodies
 from vizsla.store.workspace import Workspace
 from vizsla.web import links
 from vizsla.web.auth import Who
@@ -40,16 +41,7 @@ LINKS = "application/json"
 BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["pictures"],
-                "properties": {
-                    "pictures": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
-                },
-            }
-        },
-        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        **bodies.CONTENT,
         LINKS: {"schema": {"$ref": f"#/components/schemas/{LinkedPictures.__name__}"}},
     },
 }
@@ -63,13 +55,14 @@ async def placed(request: Request, pool: Pool) -> AsyncIterator[Sequence[UploadF
     What is sent needs the place before it comes, so that there is room for it. Links are fetched before: they have a
     line of their own, and hosts that are slow would hold up those whose pictures are here.
     """
+    by_links = bodies.kind_of(request.headers) == LINKS
     async with contextlib.AsyncExitStack() as held:
         place = held.enter_context(contextlib.ExitStack())
         place.enter_context(pool.place())
-        if _kind(request) == LINKS:
+        if by_links:
             place.close()  # there is one now: nothing is fetched for a request that is not let in anyway
         pictures = await held.enter_async_context(brought(request))
-        if _kind(request) == LINKS:
+        if by_links:
             held.enter_context(pool.place())
         yield pictures
 
@@ -97,7 +90,7 @@ async def brought(request: Request) -> AsyncIterator[Sequence[UploadFile | Unfet
 
 
 async def _read(request: Request, closing: contextlib.AsyncExitStack) -> Sequence[UploadFile | Unfetched]:
-    kind = _kind(request)
+    kind = bodies.kind_of(request.headers)
     if kind == LINKS:
         wanted = await links.named(request)
         fetching: Links = request.app.state.links
@@ -110,10 +103,6 @@ async def _read(request: Request, closing: contextlib.AsyncExitStack) -> Sequenc
     return found
 
 
-def _kind(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
 async def _form(request: Request, kind: str) -> list[UploadFile]:
     if kind != "multipart/form-data":
         raise InvalidInput(
@@ -121,7 +110,7 @@ async def _form(request: Request, kind: str) -> list[UploadFile]:
             where="content-type",
             remedy="Send them as files of a form (multipart/form-data), or one as the body, as image/jpeg.",
         )
-    parser = MultiPartParser(request.headers, _bounded(request), max_files=MAX_PICTURES, max_fields=0)
+    parser = MultiPartParser(request.headers, bodies.bounded(request, MAX_BYTES), max_files=MAX_PICTURES, max_fields=0)
     try:
         form = await parser.parse()
     except MultiPartException as error:
@@ -144,27 +133,13 @@ async def _body(request: Request) -> UploadFile:
     held = SpooledTemporaryFile(max_size=links.IN_MEMORY_BYTES)  # noqa: SIM115 - closed with what is made of it
     picture = UploadFile(held, size=0, filename="body")  # type: ignore[arg-type]
     try:
-        async for chunk in _bounded(request):
+        async for chunk in bodies.bounded(request, MAX_BYTES):
             await picture.write(chunk)
         await picture.seek(0)
     except BaseException:
         await picture.close()
         raise
     return picture
-
-
-async def _bounded(request: Request) -> AsyncGenerator[bytes]:
-    """What comes, piece by piece, until it is too much; at once where the request says so itself."""
-    declared = request.headers.get("content-length", "0")
-    num_bytes = int(declared[:20]) if declared.isdecimal() else 0
-    seen = 0
-    async for chunk in request.stream():
-        seen += len(chunk)
-        if max(num_bytes, seen) > MAX_BYTES:
-            raise TooLarge(
-                f"Pictures of {MAX_BYTES:,} bytes may be sent at once.", remedy="Send some of them at a time."
-            )
-        yield chunk
 
 
 class ErrorAnswer(Answer):

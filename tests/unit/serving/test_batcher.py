@@ -169,3 +169,27 @@ def test_what_waits_is_answered_before_the_end() -> None:
         assert [float((await one)[0]) for one in asked] == [0, 4, 8, 12, 16]
 
     asyncio.run(main())
+
+
+def test_a_network_that_forgets_pictures_fails_alone_too() -> None:
+    """A graph whose batch was frozen answers one row, however many it is given."""
+
+    async def main() -> None:
+        batcher = Batcher(lambda pixels: np.ones((1, 2), np.float32), max_batch=8, max_wait_s=1, max_queue=10)
+        found = await asyncio.gather(*(batcher.run(picture(n)) for n in range(3)))
+        assert [one.shape for one in found] == [(2,)] * 3
+        await batcher.close()
+
+    asyncio.run(main())
+
+
+def test_what_comes_too_late_is_counted_once() -> None:
+    async def work(batcher: Batcher) -> None:
+        with batcher.coming(2) as came:
+            came()
+            assert batcher.num_waiting == 1
+        came()
+        assert batcher.num_waiting == 0
+        assert await ask(batcher, 1) == 4
+
+    with_batcher(Sums(), work)
