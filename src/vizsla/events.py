@@ -79,6 +79,10 @@ class EventLog:
         """Append a sentence that people should read."""
         self.write("notice", text=text)
 
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Append how far a stage is."""
+        self.write("progress", stage=stage, done=done, total=total)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -12,6 +12,7 @@ import copy
 import ctypes
 import hashlib
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -39,10 +40,16 @@ WORTH_COMPILING_S = 1800.0
 # On a CPU a few pictures keep it as busy as many; a GPU is measured on a whole batch.
 CPU_PICTURES = 8
 TURNS, TURN_S = 3, 0.2
+# On a machine so busy that this is not enough, what was timed would say more of the others' work than of this one.
+MOST_S = 30.0
+TRYING = "try number formats"
 
 # Options of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 GROW_BYTES = 256 * 2**20
+
+OnProgress = Callable[[str, int, int], object]
+"""is told of a stage: its name, how far it is, and its end"""
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -77,12 +84,15 @@ class Trial(NamedTuple):
     """pictures in the whole training, to know what a gain is worth"""
 
 
-def choose(trial: Trial, cache: Path) -> Arithmetic:
+def choose(trial: Trial, cache: Path, on_progress: OnProgress = lambda *_: None) -> Arithmetic:
     """The fastest arithmetic for a network on a device, as asked where something was asked.
+
+    Where not all could be timed in `MOST_S`, it is the exact one.
 
     Args:
         trial: what to time.
         cache: JSON file that keeps what was found on this machine.
+        on_progress: told how many of how many candidates have been timed.
     """
     if _is_small(trial.network):
         # Seconds at most are to be gained, and timings so short are mostly noise: the same seed would not always
@@ -94,7 +104,9 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
     kept = _kept(cache).get(key)
     if kept is not None:
         return kept
-    found = _measure(trial)
+    found = _measure(trial, on_progress)
+    if not found.measured:
+        return found
     every = {**_kept(cache), key: found}
     with contextlib.suppress(OSError, VizslaError):  # what cannot be kept is measured again
         cache.parent.mkdir(exist_ok=True)
@@ -102,7 +114,7 @@ def choose(trial: Trial, cache: Path) -> Arithmetic:
     return found
 
 
-def _measure(trial: Trial) -> Arithmetic:
+def _measure(trial: Trial, on_progress: OnProgress) -> Arithmetic:
     spec = trial.spec
     formats = _formats(trial.device) if spec.precision == "auto" else [spec.precision]
     candidates = [
@@ -110,10 +122,13 @@ def _measure(trial: Trial) -> Arithmetic:
         for precision in formats
         for channels_last in (True, False)
     ]
-    speeds = _speeds(trial, candidates)
+    speeds = _speeds(trial, candidates, on_progress)
+    if len(speeds) < len(candidates):
+        reason = f"the machine was too busy to time others in {MOST_S:.0f} s"
+        return candidates[0].model_copy(update={"compiled": spec.compile == "on", "reason": reason})
     best = _fastest(candidates, speeds)
     if speeds[_name(best)] == 0.0 and trial.batch_size > 1:  # the training will find out how much fits
-        return _measure(trial._replace(batch_size=trial.batch_size // 2))
+        return _measure(trial._replace(batch_size=trial.batch_size // 2), on_progress)
     best = _with_compilation(trial, best, speeds)
     fused = spec.tune != "head" and _fused_is_faster(trial)
     plain = best.model_copy(update={"compiled": False})
@@ -129,15 +144,22 @@ def _measure(trial: Trial) -> Arithmetic:
     )
 
 
-def _speeds(trial: Trial, candidates: list[Arithmetic]) -> dict[str, float]:
-    """Pictures a second of each candidate, the best of its turns: what else the machine does comes and goes."""
-    speeds = dict.fromkeys(map(_name, candidates), 0.0)
+def _speeds(trial: Trial, candidates: list[Arithmetic], on_progress: OnProgress) -> dict[str, float]:
+    """Pictures a second of each candidate, the best of its turns: what else the machine does comes and goes.
+
+    Those for which there was no time are left out.
+    """
+    speeds: dict[str, float] = {}
+    began = time.monotonic()
     for turn in range(TURNS):
         for candidate in reversed(candidates):  # the exact format comes last: it gives up early where it is slow
-            name, fastest = _name(candidate), max(speeds.values())
+            name, fastest = _name(candidate), max(speeds.values(), default=0.0)
             if turn and speeds[name] < fastest / 2:
                 continue  # it will not become the fastest
-            speeds[name] = max(speeds[name], _speed(trial, candidate, at_least=fastest / 2))
+            if speeds and time.monotonic() - began > MOST_S:
+                return speeds
+            on_progress(TRYING, len(speeds), len(candidates))
+            speeds[name] = max(speeds.get(name, 0.0), _speed(trial, candidate, at_least=fastest / 2))
     return speeds
 
 

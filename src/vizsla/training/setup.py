@@ -45,14 +45,16 @@ class Prepared:
     plan: Plan
 
 
-def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -> Prepared:
+def prepare(
+    request: Request, announce: Callable[[str], None], *, cache: Path, on_progress: arithmetic.OnProgress
+) -> Prepared:
     """Check a request, build its network, find its weights and measure how to compute; of the run nothing is written.
 
     Of several processes only the first does this; the others do what `again` does.
 
     Args:
         announce: told in one sentence before anything is fetched from a network.
-        cache: see `arithmetic.choose`.
+        cache, on_progress: see `arithmetic.choose`.
 
     Raises:
         NotFound: there is no such network.
@@ -95,7 +97,7 @@ def prepare(request: Request, announce: Callable[[str], None], *, cache: Path) -
         num_parameters=sum(p.numel() for p in network.parameters()),
         multiply_accumulates=work_of(copy.deepcopy(network) if request.network_file else network, size, channels),
         devices=tuple(map(str, devices)),
-        arithmetic=arithmetic.choose(trial, cache),
+        arithmetic=arithmetic.choose(trial, cache, on_progress),
         num_train=len(train.labels),
         num_val=len(val.labels) if val else 0,
         num_test=sum(dataset.counts["test"].values()),

@@ -81,7 +81,7 @@ def train_run(folder: Path, log: EventLog, stop: work.Stop, request: Request) ->
 def begin(folder: Path, log: EventLog, stop: work.Stop, request: Request) -> Sitting:
     """The sitting of a new run, which is accepted with this; everything that can be refused is refused first."""
     cache = folder.parents[1] / ARITHMETIC
-    prepared = setup.prepare(request, log.notice, cache=cache)
+    prepared = setup.prepare(request, log.notice, cache=cache, on_progress=log.progress)
     known.keep(cache.parent, catalogue.accepted())
     run = prepared.run
     # Of a beginning that was killed before it was accepted.

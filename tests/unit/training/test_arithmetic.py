@@ -69,6 +69,18 @@ def test_a_small_network_is_not_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_machine_that_is_busy_for_long_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was timed meanwhile would say more of the others: the exact format is taken, and the next run tries again."""
+    monkeypatch.setattr(arithmetic, "SMALL_NETWORK", 0)
+    monkeypatch.setattr(arithmetic, "MOST_S", 0.0)
+    told: list[tuple[str, int, int]] = []
+    found = choose(_trial(), tmp_path / "cache" / "a.json", lambda *progress: told.append(progress))
+    assert (found.precision, found.channels_last, found.compiled, found.measured) == ("fp32", True, False, {})
+    assert "too busy" in found.reason
+    assert not (tmp_path / "cache").exists()
+    assert [done for _, done, _ in told] == [0]
+
+
 def test_a_machine_that_is_busy_for_a_moment_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates take turns, and the best of each counts."""
     turns: dict[str, int] = {}

@@ -137,7 +137,7 @@ def show_run(ws: Ws, kept: Known, request: Request, reference: str) -> Response:
     changes = progress.last_change(ws)
     job = ws.store.jobs.newest_of(entry.id, ["run"])
     if not ws.is_finished("run", entry.id):
-        return _waiting(ws, request, entry, job, changes=changes)
+        return _waiting(ws, kept, request, entry, job, changes=changes)
     body = kept.require(ws, "run", entry.id).body
     shown = orjson.loads(body)
     run = Run.model_validate(shown["run"])
@@ -190,7 +190,9 @@ def settings(run: Run) -> dict[str, list[Setting]]:
     return {title: [setting(name) for name in names] for title, names in GROUPS.items()}
 
 
-def _waiting(ws: Workspace, request: Request, entry: Entry, job: Job | None, *, changes: str) -> HTMLResponse:
+def _waiting(
+    ws: Workspace, kept: Kept, request: Request, entry: Entry, job: Job | None, *, changes: str
+) -> HTMLResponse:
     """The page of a run that has not begun."""
     try:
         asked, dataset = _asked(ws, entry)
@@ -204,6 +206,7 @@ def _waiting(ws: Workspace, request: Request, entry: Entry, job: Job | None, *, 
         entry=entry,
         job=job,
         changes=changes,
+        doing=progress.of(ws, kept, job).words if job and job.live else "",
         may_change=made.may_change(ws, entry.owner),
         dataset=ws.store.exact(dataset, "dataset") if dataset else None,
         net=asked.net,
