@@ -38,12 +38,13 @@ class Made(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What people have written about a thing, each with its ETag."""
+    """What people have written about a thing, each with its ETag; and what keeps it from being deleted."""
 
     notes: str
     notes_etag: str
     tags: list[str]
     tags_etag: str
+    used_by: list[Entry]
 
 
 def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
             notes.headers["etag"],
             orjson.loads(bytes(tags.body))["tags"],
             tags.headers["etag"],
+            ws.store.children(entry.id),
         ),
         "may_change": may_change(ws, entry.owner),
     }
