@@ -70,7 +70,7 @@ def test_a_small_network_is_not_measured(tmp_path: Path) -> None:
 
 
 def test_a_machine_that_is_busy_for_long_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was timed meanwhile would say more of the others: the exact format is taken, and the next run tries again."""
+    """What was timed would say more of the others: the exact format is taken, and the next run tries again."""
     monkeypatch.setattr(arithmetic, "SMALL_NETWORK", 0)
     monkeypatch.setattr(arithmetic, "MOST_S", 0.0)
     told: list[tuple[str, int, int]] = []
