@@ -38,9 +38,7 @@ LEAST_FALL = 0.05
 def do(folder: Path, log: EventLog, stop: work.Stop) -> str:
     """Raise the learning rate from step to step until the loss grows, and write down both."""
     request = records.read(folder / work.REQUEST, Request, remedy="Ask for it again.")
-    prepared = setup.prepare(
-        request, log.notice, cache=folder.parents[1] / ARITHMETIC, on_progress=log.progress
-    )
+    prepared = setup.prepare(request, log.notice, cache=folder.parents[1] / ARITHMETIC, on_progress=log.progress)
     if prepared.run.input.mean_picture:
         keep_mean_picture(prepared, request.dataset_folder, folder)
     state = place(prepared)

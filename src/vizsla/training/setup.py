@@ -70,11 +70,7 @@ def prepare(
     torch.manual_seed(spec.seed)  # the initial weights
     network = catalogue.build(request.net, num_classes=len(dataset.labels), in_channels=channels, size=size)
     require_head(spec, network, size, channels)
-    found = None
-    if spec.tune != "scratch":
-        found = _weights(request, spec, announce)
-        _clear_classifier(network)
-        weights.load(network, found, in_channels=channels)
+    found = None if spec.tune == "scratch" else _begin_with_weights(network, channels, request, spec, announce)
     arithmetic.settle(devices[0])
     arithmetic.choose_threads(devices[0], network, len(devices))
     train, val = _splits(request.dataset_folder, dataset)
@@ -116,6 +112,16 @@ def work_of(network: torch.nn.Module, size: tuple[int, int], channels: int) -> i
     # What its forward does is the user's; a figure for people is no reason not to train.
     except Exception:
         return None
+
+
+def _begin_with_weights(
+    network: torch.nn.Module, channels: int, request: Request, spec: TrainingSpec, announce: Callable[[str], None]
+) -> weights.Weights:
+    """Give the body of a network its pretrained weights; its classifier begins anew."""
+    found = _weights(request, spec, announce)
+    _clear_classifier(network)
+    weights.load(network, found, in_channels=channels)
+    return found
 
 
 def _weights(request: Request, spec: TrainingSpec, announce: Callable[[str], None]) -> weights.Weights:

@@ -73,9 +73,9 @@ class TrainingSpec(BaseModel):
     preset: Preset = Field("modern", description="Where defaults come from: modern, or those of NVIDIA DIGITS.")
     tune: Tune | None = Field(
         None,
-        description="What is trained: all of a pretrained network (full), its last layer only (head: many times quicker), or "
-        "a network without pretrained weights (scratch). Default: full where there are pretrained weights, else "
-        "scratch.",
+        description="What is trained: all of a pretrained network (full), its last layer only (head: many times "
+        "quicker), or a network without pretrained weights (scratch). Default: full where there are pretrained "
+        "weights, else scratch.",
     )
     weights: str = Field(
         "auto",
