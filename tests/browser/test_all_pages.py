@@ -33,7 +33,8 @@ TAGS = (
 PATHS = (
     "/", "/datasets", "/datasets/new", "/datasets/{name}", "/runs", "/runs/new", "/runs/{name}",
     "/runs?tag=%22%3E%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&tag=" + "w" * 40, "/models?tag=none",
-    "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/models", "/models/{name}",
+    "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/evaluations/{name}/pictures",
+    "/evaluations/{name}/pictures/{index}", "/models", "/models/{name}",
     "/models/{name}/try", "/predictions/new",
     "/predictions/{name}", "/jobs", "/devices", "/account", "/accounts", "/about",
 )  # fmt: skip
@@ -95,10 +96,11 @@ def paths(full: Path) -> list[str]:
     with vizsla.open(full) as ws:
         ids = {kind: ws.store.all(kind)[0].id for kind in ("dataset", "run", "evaluation", "model", "prediction")}
         other = ws.store.all("run")[-1].id
+        index = evaluations.predictions(ws, ids["evaluation"], limit=1).rows[0]["index"]
     found = []
     for path in PATHS:
         kind = path.strip("/").partition("/")[0].removesuffix("s")
-        found.append(path.format(name=ids.get(kind, ids["run"]), other=other) if "{" in path else path)
+        found.append(path.format(name=ids.get(kind, ids["run"]), other=other, index=index) if "{" in path else path)
     return found
 
 

@@ -195,6 +195,19 @@ def test_what_could_not_be_built_says_why(
     assert page.get_by_label("Folder, archive or text list").input_value() == str(lonely)
 
 
+def test_one_class_is_told_where_the_pictures_were_brought(
+    serve: Callable[..., Server], tmp_path: Path, new_page: Callable[..., Any]
+) -> None:
+    (tmp_path / "pictures" / "ring").mkdir(parents=True)
+    for number in range(4):
+        Image.new("L", (20, 28), number).save(tmp_path / "pictures" / "ring" / f"{number}.png")
+    page = new_page(serve(tmp_path / "workspace"), expects=(FAILED,))
+    page.goto("/datasets/new")
+    assert page.get_by_role("radio", name="On the server").count() == 0, "it reads no folders"
+    _drop(page, tmp_path / "pictures")
+    page.locator(".card:has(#drop) > .said").get_by_text("There is one class only, 'ring'").wait_for()
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_lists_and_galleries(server: Server, new_page: Callable[..., Any], width: int) -> None:
     page = new_page(server, width=width, expects=(FAILED,))
@@ -220,5 +233,8 @@ def test_lists_and_galleries(server: Server, new_page: Callable[..., Any], width
     page.locator("#gallery").get_by_label("Split").select_option("test")
     expect(page.locator(".shot")).to_have_count(8)
     page.get_by_role("button", name="Delete").click()
-    page.locator("#ask-yes").click()
-    page.get_by_role("alert").get_by_text("It is in use by").wait_for()
+    in_use = page.get_by_role("dialog", name="It is in use")
+    in_use.get_by_role("link", name="first").wait_for()
+    in_use.get_by_role("button", name="Close").click()
+    answer = server.client.delete("/datasets/shapes")
+    assert (answer.status_code, "It is in use by" in answer.text) == (409, True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.browser.conftest import loaded
 from tests.support import Server
 
 import vizsla
@@ -120,6 +121,43 @@ def test_the_page_says_what_rest_says(server: Server, new_page: Callable[..., An
     assert [one["probability"] for one in found] == sorted((one["probability"] for one in found), reverse=True)
     addresses = shown.evaluate_all("all => all.map(one => Number(one.src.split('/').pop()))")
     assert addresses == [one["index"] for one in found]
+
+
+def test_a_picture_opens_with_its_scores_and_those_beside_it(server: Server, new_page: Callable[..., Any]) -> None:
+    asked = {"surest": True, "limit": 200}
+    found = server.client.get("/evaluations/measured/predictions", params=asked).json()["items"]
+    page = new_page(server, expects=("Failed to load resource",))
+    page.goto("/evaluations/measured/pictures")
+    with loaded(page):
+        page.locator(".gallery .shot a").first.click()
+    for number, one in enumerate(found, start=1):
+        page.wait_for_url(f"**/pictures/{one['index']}")
+        assert f"{number} of {len(found)}" in page.locator(".actions").inner_text()
+        verdict = "named right" if one["label"] == one["predicted"] else f"taken for {one['predicted']}"
+        assert page.locator("h1").inner_text() == f"{one['label']} {verdict}"
+        bars = [tuple(bar.split("\n")) for bar in page.locator(".bars li").all_inner_texts()]
+        scores = zip(one["top_labels"], one["top_probabilities"], strict=True)
+        told = [(label, f"{100 * share:.1f} %" + " is it" * (label == one["label"])) for label, share in scores]
+        assert [tuple(" ".join(bar).split(" ", 1)) for bar in bars] == told
+        if number < len(found):
+            with loaded(page):
+                page.keyboard.press("ArrowRight")
+    page.goto(f"/evaluations/measured/pictures/{found[0]['index']}?predicted={found[0]['predicted']}")
+    beside = [one["index"] for one in found if one["predicted"] == found[0]["predicted"]]
+    page.get_by_role("link", name="Next").click()
+    page.wait_for_url(f"**/pictures/{beside[1]}?predicted={found[0]['predicted']}")
+    page.get_by_role("button", name="What mattered").click()
+    page.get_by_text("Grad-CAM at").wait_for(timeout=60_000)
+    assert page.locator(".seen img").get_attribute("alt").startswith("Where the network looked for ")
+    page.get_by_label("For which class").select_option(index=2)
+    third = server.client.get(f"/evaluations/measured/predictions/{beside[1]}").json()["top_labels"][2]
+    page.get_by_alt_text(f"Where the network looked for {third}").wait_for()
+    of_another_split = next(i for i in range(60) if i not in {one["index"] for one in found})
+    for wrong in (f"{of_another_split}", "-1", "x"):
+        assert page.goto(f"/evaluations/measured/pictures/{wrong}").status in (404, 422)
+        assert page.locator("h1").count() == 1
+    right = next(one["index"] for one in found if one["label"] == one["predicted"])
+    assert server.client.get(f"/evaluations/measured/predictions/{right}", params={"wrong": True}).status_code == 404
 
 
 def test_names_and_notes_are_written(server: Server, new_page: Callable[..., Any]) -> None:

@@ -151,6 +151,26 @@ def test_the_page_of_a_job_follows_it_to_its_end(server: Server, new_page: Calla
     expect(page.locator("#about .state").last).to_have_text("done")
 
 
+def test_without_a_gpu_the_last_layer_is_proposed(server: Server, new_page: Callable[..., Any]) -> None:
+    page = new_page(server)
+    page.goto("/runs/new")
+    tune, said = page.locator("#f-spec-tune"), page.get_by_text("the last layer only is proposed")
+    said.wait_for(timeout=LONG_MS)
+    expect(tune).to_have_value("head")
+    page.get_by_role("radio", name=re.compile("^lenet")).check()
+    expect(tune).to_have_value("")
+    expect(said).to_be_hidden()
+    page.get_by_role("radio", name=re.compile("^tf_efficientnet_lite0")).check()
+    expect(tune).to_have_value("head")
+    tune.select_option("full")
+    page.locator("#f-spec-preset").select_option("digits")
+    page.locator("#f-spec-preset").select_option("modern")
+    expect(tune).to_have_value("full")
+    page.get_by_label("Search all networks").fill("resnet18")
+    page.get_by_role("radio", name=re.compile("^resnet18 resnet, weights not here")).check()
+    page.get_by_text("pretrained weights are not on the server's disk").wait_for(timeout=LONG_MS)
+
+
 def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(server, expects=(FAILED,))
     page.goto("/runs/new?clone=first")
@@ -158,7 +178,8 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     assert page.locator("#f-spec-epochs").input_value() == "1"
     fill(page, epochs=90_000, val_every=5, checkpoint_every=5)
     page.locator("#f-name").fill(HOSTILE)
-    begin(page)
+    with page.expect_request("**/api/v1/runs/*/clone"):  # with the network as it was then
+        begin(page)
     page.wait_for_url(re.compile("/runs/(?!new)"))
     first = last_of(page, "loss")
     page.wait_for_function(

@@ -13,7 +13,8 @@ from vizsla.api.served import served
 from vizsla.client.server import Server
 from vizsla.datasets.dataset import open_dataset, require_known_split, split_arrays
 from vizsla.errors import InvalidInput, NotFound
-from vizsla.evaluation.predictions import FILE_NAME, Slice, Top, read
+from vizsla.evaluation.predictions import FILE_NAME, Place, Slice, Top, read
+from vizsla.evaluation.predictions import place as read_place
 from vizsla.evaluation.predictions import tops as read_tops
 from vizsla.evaluation.report import Report, Request, read_report
 from vizsla.events import Event, ignore_event
@@ -168,6 +169,32 @@ def predictions(
     """Some of what was answered for the pictures of an evaluation; see `vizsla.evaluation.predictions.read`."""
     path = workspace.finished(ws, "evaluation", reference) / FILE_NAME
     return read(path, label=label, predicted=predicted, wrong=wrong, surest=surest, after=after, limit=limit)
+
+
+def place(
+    ws: Workspace,
+    reference: str,
+    index: int,
+    *,
+    label: str | None = None,
+    predicted: str | None = None,
+    wrong: bool = False,
+    surest: bool = False,
+) -> Place:
+    """What was answered for a picture, and which stand beside it; see `vizsla.evaluation.predictions.place`.
+
+    Raises:
+        NotFound: it is not among those that fit.
+    """
+    path = workspace.finished(ws, "evaluation", reference) / FILE_NAME
+    found = read_place(path, index, label=label, predicted=predicted, wrong=wrong, surest=surest)
+    if found is None:
+        raise NotFound(
+            f"Picture {index} is not among those that were asked for.",
+            where="index",
+            remedy="Take the number of one that is in the list of what was answered.",
+        )
+    return found
 
 
 def tops(ws: Workspace, reference: str, *, first: int = 0, limit: int = 20, num: int = 9) -> list[Top]:

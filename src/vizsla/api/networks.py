@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vizsla.errors import InvalidInput
 from vizsla.jobs import launch
-from vizsla.networks import known, own
+from vizsla.networks import here, known, own
 from vizsla.store.workspace import Workspace
 
 WORKER = "vizsla.networks.worker"
@@ -29,6 +29,8 @@ class Network(NamedTuple):
     """own, classic, or as timm calls it, such as resnet"""
     num_parameters: int | None
     """for 1,000 classes in colour; None: nobody has asked for it yet"""
+    weights_here: bool | None
+    """whether its pretrained weights are on this disk; None: nobody published any"""
 
 
 class Some(NamedTuple):
@@ -52,13 +54,16 @@ def catalogue(
         InvalidInput: there is no network `after`.
     """
     listed = known.families(_cache(ws), lambda: launch.ask(WORKER, {"families": None}, timeout_s=ANSWER_S))
-    every = [*((name, "own") for name in own.find(ws.network_folders)), *listed]
-    names = [name for name, _ in every]
+    every = [*((name, "own", here.NOWHERE) for name in own.find(ws.network_folders)), *listed]
+    names = [name for name, _, _ in every]
     if after is not None and after not in names:
         raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
     rest = every[names.index(after) + 1 :] if after is not None else every
-    fits = [pair for pair in rest if pattern in pair[0] and family in (None, pair[1])]
-    found = [Network(name, kind, _num_parameters(ws, name)) for name, kind in fits[:limit]]
+    fits = [one for one in rest if pattern in one[0] and family in (None, one[1])]
+    found = [
+        Network(name, kind, _num_parameters(ws, name), here.is_here(name, published))
+        for name, kind, published in fits[:limit]
+    ]
     return Some(found, len(fits) > limit)
 
 
@@ -89,14 +94,15 @@ def get(
     """
     asked = _asked(width, height, channels, num_classes)
     usual = asked == _asked(None, None, 3, 1000) and not own.is_own(name) and ws is not None
-    kept = known.kept_answer(_cache(ws), name) if usual and ws is not None and "/" not in name else None
-    if kept is not None:
-        return kept
-    _refuse_unknown(ws, name)
-    found: dict[str, Any] = launch.ask(WORKER, {"show": _place(name, ws), **asked}, timeout_s=ANSWER_S)
-    if usual and ws is not None:
-        known.keep_answer(_cache(ws), name, found)
-    return found
+    kept: dict[str, Any] | None = None
+    if usual and ws is not None and "/" not in name:
+        kept = known.kept_answer(_cache(ws), name)
+    if kept is None:
+        _refuse_unknown(ws, name)
+        kept = launch.ask(WORKER, {"show": _place(name, ws), **asked}, timeout_s=ANSWER_S)
+        if usual and ws is not None:
+            known.keep_answer(_cache(ws), name, kept)
+    return kept | {"weights_here": here.is_here(name, kept["weights"])}
 
 
 def draw(

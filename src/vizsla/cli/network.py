@@ -65,7 +65,7 @@ def show(
     pairs: list[tuple[str, object]] = [
         ("parameters", f"{found['num_parameters']:,}"),
         ("multiply-accumulates", f"{found['multiply_accumulates']:,} a picture of {width} x {height} px"),
-        ("pretrained weights", safe(found["weights"])),
+        ("pretrained weights", safe(found["weights"]) + _fetched(found["weights_here"])),
         ("their licence", safe(found["licence"] or "–")),
     ]
     out.print(facts(pairs))
@@ -81,6 +81,11 @@ def show(
     ]
     columns = ("layer", "kind", "output", "parameters", "multiply-accumulates")
     out.print(table(columns, rows, right=("parameters", "multiply-accumulates")))
+
+
+def _fetched(here: bool | None) -> str:
+    """Whether a training has to fetch the weights; nothing where there are none."""
+    return {True: "", False: ", to be fetched by the first training", None: ""}[here]
 
 
 @app.command

@@ -145,6 +145,43 @@ def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool) -
     return found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
 
 
+class Place(NamedTuple):
+    """A picture among those that fit: its row, the numbers of the pictures beside it, and where it stands."""
+
+    row: dict[str, Any]
+    before: int | None
+    after: int | None
+    number: int
+    """from 1 on"""
+    num_pictures: int
+
+
+def place(
+    path: Path,
+    index: int,
+    *,
+    label: str | None = None,
+    predicted: str | None = None,
+    wrong: bool = False,
+    surest: bool = False,
+) -> Place | None:
+    """A picture by its number in the dataset, and those beside it; None: it is not among those that fit.
+
+    Args:
+        label, predicted, wrong, surest: see `read`.
+    """
+    order = _surest(path, label, predicted, wrong)
+    order = order if surest else np.sort(order)
+    with pq.ParquetFile(path) as file:
+        numbers = file.read(columns=["index"])["index"].to_numpy()[order]
+    found = np.flatnonzero(numbers == index)
+    if not len(found):
+        return None
+    at = int(found[0])
+    before, after = (int(numbers[one]) if 0 <= one < len(numbers) else None for one in (at - 1, at + 1))
+    return Place(_take(path, order[at : at + 1])[0], before, after, at + 1, len(numbers))
+
+
 class Top(NamedTuple):
     """The pictures that were most surely taken for a class, right or wrong."""
 

@@ -54,9 +54,9 @@ def names(pattern: str = "") -> list[str]:
     return [name for name in every if pattern in name]
 
 
-def families() -> list[tuple[str, str]]:
-    """Pairs of each name and its family: "classic", or the module of timm that defines it, such as "resnet"."""
-    return [(name, _family(name)) for name in names()]
+def families() -> list[tuple[str, str, str]]:
+    """Each name, its family ("classic", or the module of timm that defines it), and where its weights are published."""
+    return [(name, _family(name), sources.published_in_words(name)) for name in names()]
 
 
 def _family(name: str) -> str:

@@ -43,20 +43,19 @@ def refuse_unknown(cache: Path, name: str) -> None:
         raise unknown(name, names)
 
 
-def families(cache: Path, ask: Callable[[], Any]) -> list[tuple[str, str]]:
-    """Every network's name with its family, from the cache or else by `ask`, whose answer is kept."""
+def families(cache: Path, ask: Callable[[], Any]) -> list[tuple[str, str, str]]:
+    """As `catalogue.families` tells them, from the cache or else by `ask`, whose answer is kept."""
     path = cache / FAMILIES
     try:
         kept = files.read_json(path)
-        pairs = kept["families"] if kept["timm"] == version("timm") else None
-    except (InvalidInput, OSError, KeyError, TypeError):
-        pairs = None
-    if pairs is None:
-        answer = ask()
-        pairs = answer["families"]
-        keep(cache, answer["accepted"])
-        _write(path, {"timm": version("timm"), "families": pairs})
-    return [(name, family) for name, family in pairs]
+        if kept["timm"] == version("timm"):
+            return [(name, family, published) for name, family, published in kept["families"]]
+    except (InvalidInput, OSError, KeyError, TypeError, ValueError):
+        pass  # it is written anew
+    answer = ask()
+    keep(cache, answer["accepted"])
+    _write(path, {"timm": version("timm"), "families": answer["families"]})
+    return [(name, family, published) for name, family, published in answer["families"]]
 
 
 def kept_answer(cache: Path, name: str) -> dict[str, Any] | None:

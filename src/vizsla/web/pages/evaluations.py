@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NamedTuple
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
@@ -139,10 +139,7 @@ def show_pictures(
     if not isinstance(found, Made):
         return made.unmade(request, ws, kept, found)
     report = Report.model_validate_json(found.body)
-    for name in (wanted.true, wanted.predicted):
-        if name is not None and name not in report.labels:
-            what = f"The evaluation has no class {name[:100]!r}."
-            raise InvalidInput(what, where="class", remedy=did_you_mean(name, report.labels))
+    _require_classes(report, wanted)
     part = evaluations.list_predictions(
         ws,
         report.id,
@@ -153,20 +150,101 @@ def show_pictures(
         limit=PER_PAGE,
         after=wanted.after,
     )
-    asked = {"class": wanted.true, "predicted": wanted.predicted, "wrong": wanted.wrong or None}
     return render(
         request,
         "evaluation-pictures.html",
         twin=f"/api/v1/evaluations/{report.id}/predictions"
-        + query(**asked, surest=wanted.order == "surest" or None, after=request.query_params.get("after")),
+        + query(**_asked(wanted), after=request.query_params.get("after")),
         report=report,
         wanted=wanted,
+        same=_same(wanted),
         num_pictures=_count(report, wanted),
         pictures=part.items,
         next=part.next,
         suggested=report.labels[:SUGGESTED],
         pixels=_is_small(ws, kept, report),
     )
+
+
+@router.get("/{reference}/pictures/{index}", response_class=HTMLResponse)
+def show_picture(  # noqa: PLR0917 - the parts of the address and who asks
+    ws: Ws,
+    kept: Known,
+    request: Request,
+    reference: str,
+    index: Annotated[int, Path(ge=0, le=2**53)],
+    wanted: Annotated[Wanted, Query()],
+) -> HTMLResponse:
+    """One picture: what it is, what was answered, what mattered for that; and on to the next of those asked for."""
+    found = made.get(ws, kept, "evaluation", reference)
+    if not isinstance(found, Made):
+        return made.unmade(request, ws, kept, found)
+    report = Report.model_validate_json(found.body)
+    _require_classes(report, wanted)
+    asked = _asked(wanted)
+    one = evaluations.get_prediction(
+        ws,
+        report.id,
+        index,
+        label=wanted.true,
+        predicted=wanted.predicted,
+        wrong=wanted.wrong,
+        surest=wanted.order == "surest",
+    )
+    return render(
+        request,
+        "evaluation-picture.html",
+        twin=f"/api/v1/evaluations/{report.id}/predictions/{index}" + query(**asked),
+        report=report,
+        one=one,
+        same=_same(wanted),
+        scores=list(zip(one.top_labels, one.top_probabilities, strict=True)),
+        pixels=_is_small(ws, kept, report),
+        network=_network(ws, kept, report),
+        has_picture=kept.get(ws, "dataset", report.dataset.id) is not None,
+    )
+
+
+def _require_classes(report: Report, wanted: Wanted) -> None:
+    for name in (wanted.true, wanted.predicted):
+        if name is not None and name not in report.labels:
+            what = f"The evaluation has no class {name[:100]!r}."
+            raise InvalidInput(what, where="class", remedy=did_you_mean(name, report.labels))
+
+
+def _asked(wanted: Wanted) -> dict[str, str | None]:
+    """What is wanted, as REST calls it."""
+    surest = "true" if wanted.order == "surest" else None
+    return {
+        "class": wanted.true,
+        "predicted": wanted.predicted,
+        "wrong": "true" if wanted.wrong else None,
+        "surest": surest,
+    }
+
+
+def _same(wanted: Wanted) -> str:
+    """What is wanted, for the address of another page of the same pictures."""
+    order = None if wanted.order == "surest" else wanted.order
+    return query(true=wanted.true, predicted=wanted.predicted, wrong="true" if wanted.wrong else None, order=order)
+
+
+class _Network(NamedTuple):
+    """The checkpoint of a run which answered, where one can look into it."""
+
+    run: str
+    checkpoint: str
+
+
+def _network(ws: Workspace, kept: Kept, report: Report) -> _Network | None:
+    """Of a model it is the run that it was made of, if that is here."""
+    subject = report.subject
+    if subject.kind == "run":
+        return _Network(subject.id, subject.checkpoint or "best") if kept.get(ws, "run", subject.id) else None
+    if (item := kept.get(ws, "model", subject.id)) is None:
+        return None
+    origin = orjson.loads(item.body)["run"]
+    return _Network(origin["id"], str(origin["checkpoint"])) if kept.get(ws, "run", origin["id"]) else None
 
 
 def _count(report: Report, wanted: Wanted) -> int:

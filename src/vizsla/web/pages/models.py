@@ -89,6 +89,7 @@ def try_model(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLResp
         run=_here(ws, "run", card.run.id),
         max_pictures=pictures.MAX_PICTURES,
         max_bytes=pictures.MAX_BYTES,
+        reads_folders=bool(request.app.state.allowed),
         max_links=MAX_LINKS if request.app.state.links is not None else 0,
     )
 

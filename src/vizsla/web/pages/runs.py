@@ -34,6 +34,7 @@ router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRout
 # To choose from; the rest is found by name.
 MAX_CHOICES = 200
 MAX_MADE = 20
+LOOKED_AT = 50
 FIRST_FIELDS = ("preset", "tune", "epochs", "batch_size", "learning_rate")
 PICKED = ("net", "weights", "device", "processes")
 DEFAULT_NET = TrainingSpec().net
@@ -68,6 +69,7 @@ def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunL
         sort=wanted.sort,
         descending=wanted.descending,
         states=get_args(records.State),
+        refused=None if page["items"] or asked(request) else _last_refused(ws),
         datasets=_named(datasets.list_datasets(ws, kept, Listing(limit=MAX_CHOICES))),
         networks=sorted({one["run"]["spec"]["net"] for one in page["items"]} | {DEFAULT_NET, *CLASSIC}),
     )
@@ -102,6 +104,7 @@ def new_run(
         if dataset not in (one["id"] for one in choices):
             choices.insert(0, {"id": dataset, "name": ws.store.exact(dataset, "dataset").name})
     first = forms.inputs(TrainingSpec, "spec", FIRST_FIELDS, values)
+    found = devices(gpus.find())
     return render(
         request,
         "run-new.html",
@@ -115,7 +118,8 @@ def new_run(
         processes=values.get("processes", 1),
         weights=values.get("weights", "auto"),
         begun=begun,
-        devices=devices(gpus.find()),
+        devices=found,
+        is_quick=source is None and all(one.name == "cpu" for one in found),
         suggested=_suggested(ws),
         first=list(first.values()),
         groups=forms.groups(TrainingSpec, "spec", GROUPS, skip=(*FIRST_FIELDS, *PICKED), values=values),
@@ -225,6 +229,12 @@ def _asked(ws: Workspace, entry: Entry) -> tuple[TrainingSpec, str]:
     except (OSError, ValueError) as error:
         raise NotFound("Nobody knows what was asked for.", where=entry.name) from error
     return request.spec, request.dataset_folder.name
+
+
+def _last_refused(ws: Workspace) -> Job | None:
+    """The last training that came to nothing: where there are no runs, people look for it here."""
+    ended = ws.store.jobs.last_ended(LOOKED_AT)
+    return next((job for job in ended if job.kind == "run" and job.state in ("failed", "lost")), None)
 
 
 def _owner(ws: Workspace, id: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
@@ -93,15 +93,21 @@ class JudgedAnswer(BaseModel):
     top_probabilities: list[float]
 
 
+Class = Annotated[str | None, Query(alias="class", description="Only those of this class.")]
+TakenFor = Annotated[str | None, Query(description="Only those that were taken for this class.")]
+Wrong = Annotated[bool, Query(description="Only those that were taken for another class.")]
+Surest = Annotated[bool, Query(description="The most probable answers first.")]
+
+
 @router.get("/{reference}/predictions")
 def list_predictions(
     ws: Ws,
     reference: str,
     *,
-    label: Annotated[str | None, Query(alias="class", description="Only those of this class.")] = None,
-    predicted: Annotated[str | None, Query(description="Only those that were taken for this class.")] = None,
-    wrong: Annotated[bool, Query(description="Only those that were taken for another class.")] = False,
-    surest: Annotated[bool, Query(description="The most probable answers first.")] = False,
+    label: Class = None,
+    predicted: TakenFor = None,
+    wrong: Wrong = False,
+    surest: Surest = False,
     limit: Limit = 50,
     after: RowAfter = "0",
 ) -> Page[JudgedAnswer]:
@@ -112,6 +118,33 @@ def list_predictions(
     )
     items = [JudgedAnswer.model_validate(row) for row in found.rows]
     return Page(items=items, next=None if found.next is None else str(found.next))
+
+
+class PlaceAnswer(JudgedAnswer):
+    """What was answered for a picture, and where it stands among those that fit."""
+
+    before: int | None = Field(description="index of the picture before it")
+    after: int | None = Field(description="index of the picture after it")
+    number: int = Field(description="its place, from 1 on")
+    num_pictures: int = Field(description="that fit")
+
+
+@router.get("/{reference}/predictions/{index}")
+def get_prediction(
+    ws: Ws,
+    reference: str,
+    index: Annotated[int, Path(ge=0, le=2**53, description="The picture's number in the dataset.")],
+    *,
+    label: Class = None,
+    predicted: TakenFor = None,
+    wrong: Wrong = False,
+    surest: Surest = False,
+) -> PlaceAnswer:
+    """What was answered for one picture, and the pictures beside it."""
+    id = read(ws, "evaluation", reference, evaluations.get).id
+    found = evaluations.place(ws, id, index, label=label, predicted=predicted, wrong=wrong, surest=surest)
+    beside = {name: getattr(found, name) for name in ("before", "after", "number", "num_pictures")}
+    return PlaceAnswer.model_validate(found.row | beside)
 
 
 class TopAnswer(BaseModel):

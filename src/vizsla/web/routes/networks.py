@@ -25,6 +25,9 @@ class NetworkAnswer(Answer):
     name: str
     family: str = Field(description="own, classic, or as timm calls it")
     num_parameters: int | None = Field(description="for 1,000 classes in colour; null until somebody has looked at it")
+    weights_here: bool | None = Field(
+        description="whether its pretrained weights are on the server's disk; null: nobody published any"
+    )
 
 
 class LayerAnswer(BaseModel):
@@ -43,6 +46,7 @@ class NetworkDetail(BaseModel):
     name: str
     family: str
     weights: str = Field(description="where pretrained weights are")
+    weights_here: bool | None = Field(description="whether they are on the server's disk; null: nobody published any")
     licence: str | None
     size: tuple[int, int] = Field(description="height and width in px")
     num_parameters: int

@@ -1,4 +1,4 @@
-// Forms that put work into the queue, and then go to the page of what comes of it.
+// Forms that put work into the queue, and then go to the page of what comes of it, or to the one that data-then names.
 import { pageOf } from "./actions.js";
 import { create, Problem } from "./api.js";
 import { clear, mark, values } from "./forms.js";
@@ -14,7 +14,7 @@ for (const [id, address] of Object.entries(ADDRESSES)) {
     try {
       const job = await create(address, values(form));
       clear(form);
-      location.assign(pageOf(job));
+      location.assign(form.dataset.then ?? pageOf(job));
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       mark(form, problem);

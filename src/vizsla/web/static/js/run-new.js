@@ -11,7 +11,9 @@ if (form) begin();
 function begin() {
   const presets = JSON.parse(document.getElementById("presets").textContent);
   const field = (name) => form.elements.namedItem(`spec.${name}`);
-  let hasWeights = true;
+  // Not by form.dataset: that is the field of this name.
+  const [clone, cloneDataset, begun] = ["data-clone", "data-clone-dataset", "data-begun"].map((name) => form.getAttribute(name));
+  let hasWeights = true, isProposed = form.hasAttribute("data-quick");
 
   // As TrainingSpec.resolved() fills in what is left open.
   function defaults() {
@@ -27,6 +29,14 @@ function begin() {
       if (input instanceof HTMLSelectElement) input.options[0].textContent = `default: ${{ true: "on", false: "off" }[value] ?? value}`;
       else input.placeholder = String(value);
     }
+  }
+
+  // Without a GPU: what takes minutes, until somebody chooses otherwise.
+  function propose() {
+    if (!isProposed) return;
+    const fits = field("preset").value !== "digits" && (hasWeights || field("weights").value !== "auto");
+    field("tune").value = fits ? "head" : "";
+    document.getElementById("quick").hidden = !fits;
   }
 
   function where() {
@@ -62,9 +72,9 @@ function begin() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send(document.getElementById("begin"), async () => {
-      const { dataset, ...rest } = body(), { clone, cloneDataset } = form.dataset;
+      const { dataset, ...rest } = body();
       // A clone on the same dataset has the network as it was then, also where it is a file that has changed.
-      const job = clone && dataset === cloneDataset && form.dataset.begun
+      const job = clone && begun && dataset === cloneDataset
         ? await create(`/api/v1/runs/${encodeURIComponent(clone)}/clone`, rest)
         : await create("/api/v1/runs", { dataset, ...rest });
       location.assign(pageOf(job));
@@ -79,8 +89,15 @@ function begin() {
     const network = event.target.selectedOptions[0].dataset.network;
     if (network) choose(network);
   });
-  form.addEventListener("change", defaults);
-  document.getElementById("networks").addEventListener("told", (event) => { hasWeights = event.detail.hasWeights; defaults(); });
+  form.addEventListener("change", ({ target }) => {
+    if (target === field("tune") && isProposed) {
+      isProposed = false;
+      document.getElementById("quick").hidden = true;
+    }
+    propose();
+    defaults();
+  });
+  document.getElementById("networks").addEventListener("told", (event) => { hasWeights = event.detail.hasWeights; propose(); defaults(); });
   defaults();
   tell();
 }

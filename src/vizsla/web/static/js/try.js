@@ -89,8 +89,13 @@ async function next() {
     for (const one of taken) show(one, { scores: [], error: { what: problem.text } }, 0, 1);
   }
   busy = false;
-  told.textContent = waiting.length ? told.textContent : `${done.length} picture${done.length === 1 ? "" : "s"} looked at.`;
+  if (!waiting.length) told.textContent = summed();
   next();
+}
+
+function summed() {
+  const failed = done.filter(({ error }) => error).length, seen = done.length - failed;
+  return `${seen} picture${seen === 1 ? "" : "s"} looked at${failed ? `, ${failed} could not be` : ""}.`;
 }
 
 function show({ name, file, link, card }, { scores, error, thumbnail }, seconds, together) {
