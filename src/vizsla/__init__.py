@@ -9,6 +9,7 @@ dogs = datasets.create(ws, "dogs", DatasetSpec(source="photos"))
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from vizsla.errors import VizslaError
     from vizsla.store.workspace import Workspace
     from vizsla.training.spec import TrainingSpec
+
+# ONNX Runtime would send figures of its use to its makers, unless this is there before it is loaded.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = ["DatasetSpec", "TrainingSpec", "VizslaError", "connect", "open"]
 

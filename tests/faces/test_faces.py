@@ -308,6 +308,7 @@ COMMANDS_ONLY_HERE = [
     ("network", "draw", "my.py"), ("prediction", "export", "seen"),
     ("model", "pack", "exported", "--out", "x.zip"), ("model", "import", "x.zip"),
     ("run", "sweep", "shapes", "--batch-sizes", "8,16"), ("service", "run", "m"),
+    ("service", "package", "m", "--out", "x", "--public"),
 ]  # fmt: skip
 # Its JSON is an object a line, for as long as there are lines: the verb behind it is among the looks.
 WITHOUT_END = {("jobs", "log")}

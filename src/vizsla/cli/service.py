@@ -22,10 +22,13 @@ from vizsla.models.card import CARD, Card, open_model
 from vizsla.serving.spec import SERVICE, Limits, ModelSpec, ServiceSpec, VersionSpec
 
 app = App(name="service", help="Let a model answer programs and people.")
+app.command(
+    "vizsla.cli.package:package",
+    name="package",
+    help="Write a folder from which a service is built and run: container, Compose, Swarm, Kubernetes, systemd.",
+)
 
 MIN_KEY = 16
-MAX_WORKERS = 64
-MAX_DRAIN_S = 600
 
 
 @Parameter(name="*", group="Who may ask")
@@ -54,7 +57,7 @@ class Reach:
         from vizsla.web.guard import LOOPBACK
 
         check_certificate(self.tls_cert, self.tls_key)
-        found = _digests(self.keys)
+        found = digests(self.keys)
         if self.host not in LOOPBACK and not found and not self.public:
             raise InvalidInput(
                 f"{self.host} can be reached from elsewhere, and everybody could ask.",
@@ -102,15 +105,17 @@ def run(
 
     if not served:
         raise InvalidInput("Name a model to serve.", remedy="`vizsla model list` shows those that there are.")
-    if not 1 <= workers <= MAX_WORKERS:
-        raise InvalidInput(f"{workers} workers cannot be.", where="--workers", remedy=f"Use 1 to {MAX_WORKERS}.")
-    if not 0 <= drain <= MAX_DRAIN_S:
-        raise InvalidInput(f"{drain:g} s cannot be.", where="--drain", remedy=f"Use 0 to {MAX_DRAIN_S}.")
+    if not 1 <= workers <= supervisor.MAX_WORKERS:
+        raise InvalidInput(
+            f"{workers} workers cannot be.", where="--workers", remedy=f"Use 1 to {supervisor.MAX_WORKERS}."
+        )
+    if not 0 <= drain <= supervisor.MAX_DRAIN_S:
+        raise InvalidInput(f"{drain:g} s cannot be.", where="--drain", remedy=f"Use 0 to {supervisor.MAX_DRAIN_S}.")
     spec = make(
         ServiceSpec,
         name=title,
         keys=reach.digests(),
-        models=_models(served, share, common),
+        models=specs(served, share, common),
         limits=make(Limits, **options),
         device=device,
         threads=threads,
@@ -132,7 +137,7 @@ def _say(spec: ServiceSpec, url: str, common: Common) -> None:
     err.print(f"{safe(', '.join(names))} at [bold]{safe(url)}[/]. Ctrl-C ends it.", soft_wrap=True)
 
 
-def _digests(keys: Path | None) -> list[str]:
+def digests(keys: Path | None) -> list[str]:
     """What is kept of the keys in a file."""
     if keys is None:
         return []
@@ -149,7 +154,7 @@ def _digests(keys: Path | None) -> list[str]:
     return [hashlib.sha256(line.encode()).hexdigest() for line in lines]
 
 
-def _models(served: tuple[str, ...], share: float | None, common: Common) -> list[ModelSpec]:
+def specs(served: tuple[str, ...], share: float | None, common: Common) -> list[ModelSpec]:
     """What the arguments name, the versions of a model together."""
     found: dict[str, list[tuple[Card, Path]]] = {}
     for one in served:

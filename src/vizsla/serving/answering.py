@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from starlette.requests import Request
 
 from vizsla.errors import Busy, InvalidInput, TooSlow, VizslaError
 from vizsla.images import links
+from vizsla.machine import system
 from vizsla.serving.batcher import Row
 from vizsla.serving.bodies import Gone, Held, Picture
 from vizsla.serving.metrics import Metrics, Watched
@@ -49,7 +49,7 @@ class Service:
         self.held = Held(round(spec.limits.max_held_mb * 1e6))
         self.draining = False
         self._links = asyncio.Semaphore(LINKS_AT_ONCE)
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._decoders = ThreadPoolExecutor(max(1, round(system.cores())), thread_name_prefix="decode")
 
     def _watch(self, model: str, version: str) -> Watched:
         return self.watched.setdefault((model, version), self.metrics.watch(model, version))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vizsla.errors import NotFound, did_you_mean
+from vizsla.machine import system
 from vizsla.models.card import open_model
 from vizsla.models.predictor import Predictor
 from vizsla.serving.batcher import Batcher, Watch
@@ -144,7 +146,13 @@ class Models:
 
 def ready(folder: Path, spec: ServiceSpec) -> Predictor:
     """A predictor that has computed once: its first pass takes longer than others."""
-    predictor = Predictor(folder, threads=spec.threads, device=spec.device)
+    predictor = Predictor(folder, threads=spec.threads or _num_threads(), device=spec.device)
     how = predictor.card.preprocess
     predictor.probabilities(np.zeros((1, how.height, how.width, how.channels), np.uint8))
     return predictor
+
+
+def _num_threads() -> int:
+    """One a core, which is 0; but of what a container's quota leaves, which ONNX Runtime does not see."""
+    usable = system.cores()
+    return 0 if usable >= len(os.sched_getaffinity(0)) else max(1, int(usable))

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from vizsla import records
+
 SERVICE = "service.json"
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 
@@ -84,3 +86,12 @@ class ServiceSpec(BaseModel):
         if len({one.name for one in self.models}) < len(self.models):
             raise ValueError("two models have the same name")
         return self
+
+
+def read(path: Path) -> ServiceSpec:
+    """What is to be served.
+
+    Raises:
+        InvalidInput: the file is none, or damaged.
+    """
+    return records.read(path, ServiceSpec, remedy="Correct it, or make the service again.")

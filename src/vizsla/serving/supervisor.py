@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 from vizsla.errors import VizslaError, WorkerDied, from_dict
 from vizsla.serving import metrics
-from vizsla.serving.worker import READY, Order
+from vizsla.serving.order import READY, Order
 
+MAX_WORKERS = 64
+MAX_DRAIN_S = 600
 # A worker that never came to take requests is started this often.
 MAX_TRIES = 3
 PAUSES_S = (0.1, 1.0, 5.0, 30.0)

@@ -16,45 +16,22 @@ import socket
 import sys
 import threading
 import time
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from pydantic import BaseModel
 
-from vizsla import records
 from vizsla.errors import VizslaError
 from vizsla.serving.answering import STUCK_S, Service
 from vizsla.serving.app import create_app
-from vizsla.serving.spec import ServiceSpec
+from vizsla.serving.order import READY, Order
+from vizsla.serving.spec import read
 
-READY = b"ready\n"
 HUNG = 70
 # Threads that are done with their Python give way sooner than by default, since each request waits for several.
 SWITCH_S = 0.001
 
 log = logging.getLogger("vizsla.service")
-
-
-class Order(BaseModel):
-    """What a worker is to do."""
-
-    service: Path
-    fd: int
-    drain_s: float
-    grace_s: int
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-
-
-def read(path: Path) -> ServiceSpec:
-    """What is to be served.
-
-    Raises:
-        InvalidInput: the file is none, or damaged.
-    """
-    return records.read(path, ServiceSpec, remedy="Correct it, or make the service again.")
 
 
 def tell(error: VizslaError) -> None:

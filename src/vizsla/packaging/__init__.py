@@ -1,0 +1,1 @@
+"""A service as a folder from which it is built and run elsewhere: image, manifests, unit. No torch."""
