@@ -184,13 +184,15 @@ def _say(ws: Workspace, url: str) -> None:
 
 
 def _settings(reach: Reach) -> dict[str, Any]:
+    from vizsla.serving import connections
+
+    connections.allow_files()
     return {
         "log_config": None,
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": 10,
-        # A request that is slow holds its place in memory.
-        "limit_concurrency": 1000,
+        "http": connections.BoundedProtocol,
         "ssl_ciphers": "ECDHE+AESGCM:ECDHE+CHACHA20",
         "proxy_headers": bool(reach.proxy),
         "forwarded_allow_ips": list(reach.proxy),

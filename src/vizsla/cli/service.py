@@ -145,9 +145,9 @@ def digests(keys: Path | None) -> list[str]:
         lines = [line.strip() for line in keys.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"The keys cannot be read: {error}.", where=str(keys)) from None
-    if not lines or min(map(len, lines)) < MIN_KEY:
+    if not lines or min(map(len, lines)) < MIN_KEY or not all(map(str.isascii, lines)):
         raise InvalidInput(
-            f"A key has {MIN_KEY} characters or more, and there is at least one.",
+            f"A key has {MIN_KEY} characters or more, of ASCII as headers have them, and there is one at least.",
             where=str(keys),
             remedy="Make one: openssl rand -hex 24",
         )

@@ -54,6 +54,18 @@ class Service:
     def _watch(self, model: str, version: str) -> Watched:
         return self.watched.setdefault((model, version), self.metrics.watch(model, version))
 
+    async def serve(self, spec: ServiceSpec) -> None:
+        """Come to serve other models, with other keys, with links or without. The rest stays as it was begun with.
+
+        Raises:
+            InvalidInput: a model is not whole; then everything stays as it was.
+            Unavailable: the device is not to be had.
+        """
+        changed = {"models": spec.models, "keys": spec.keys, "links": spec.links}
+        spec = self.spec.model_copy(update=changed)
+        await self.models.load(spec)
+        self.spec = spec
+
     async def look(self, served: Served, pictures: list[Picture]) -> list[Seen]:
         """What a model sees in pictures; one that cannot be read fails alone.
 

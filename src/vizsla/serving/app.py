@@ -107,7 +107,7 @@ def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         responses=problems.PROBLEMS,
-        dependencies=[Depends(_keys(spec))],
+        dependencies=[Depends(_keys(service))],
     )
     app.state.service = service
     _routes(app, service)
@@ -211,11 +211,11 @@ def _version(service: Service, served: Served) -> VersionAnswer:
 OPEN = ("/v2/health/live", "/v2/health/ready", "/")
 
 
-def _keys(spec: ServiceSpec) -> Callable[[Request], Awaitable[None]]:
+def _keys(service: Service) -> Callable[[Request], Awaitable[None]]:
     """Who may ask. Every key is compared, each in the same time, so that answers tell nothing of the keys."""
-    digests = [bytes.fromhex(one) for one in spec.keys]
 
     async def check(request: Request) -> None:
+        digests = [bytes.fromhex(one) for one in service.spec.keys]
         path = request.url.path
         if not digests or path in OPEN or path.startswith("/page/"):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -67,7 +68,9 @@ class Batcher:
 
     @property
     def stuck_s(self) -> float:
-        """How long the pass that is being computed has taken so far; 0: none is."""
+        """How long the pass that is being computed has taken so far; 0: none is; for ever: there will be none."""
+        if self._task.done():
+            return math.inf
         return time.monotonic() - self._began if self._began is not None else 0.0
 
     @property
@@ -172,6 +175,7 @@ class Batcher:
 
     def _pass(self, pictures: list[Pixels]) -> list[Row | BaseException]:
         """A row for each picture, or what it raised. Where a pass fails, each picture is computed alone."""
+        self._began = time.monotonic()
         try:
             rows = list(self._compute(np.stack(pictures)))
             if len(rows) != len(pictures):

@@ -1,4 +1,7 @@
-"""Keeps the workers of a service alive, ends them in peace, and tells them when something else is to be served."""
+"""Keeps the workers of a service alive, ends them in peace, and tells them when something else is to be served.
+
+SIGHUP: `service.json` is read again. All workers come to serve what it says, or all go on with what they serve.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from typing import NamedTuple
 
 from vizsla.errors import VizslaError, WorkerDied, from_dict
 from vizsla.serving import metrics
-from vizsla.serving.order import READY, Order
+from vizsla.serving.order import ALIVE, READY, Order
+from vizsla.serving.spec import ServiceSpec, read
 
 MAX_WORKERS = 64
 MAX_DRAIN_S = 600
@@ -26,6 +30,12 @@ MAX_DRAIN_S = 600
 MAX_TRIES = 3
 PAUSES_S = (0.1, 1.0, 5.0, 30.0)
 STEADY_S = 60.0
+# Models are large and disks are slow, but not for ever.
+START_S = 600.0
+# A worker whose loop says nothing for as long hangs.
+SILENT_S = 20.0
+# glibc keeps small blocks for later, and those of pictures are large: beyond this they go back to the system at once.
+KEPT_BLOCK_BYTES = 4 << 20
 
 log = logging.getLogger("vizsla.service")
 
@@ -69,24 +79,116 @@ def _shared_figures(workers: int) -> Iterator[None]:
         yield
 
 
+class _Life(NamedTuple):
+    """How a worker did."""
+
+    ready: bool
+    """whether it came to take requests"""
+    why: VizslaError | None
+    """what it said, if it did not"""
+    status: str
+    """how it ended"""
+
+
+def pause_s(failures: int) -> float:
+    """How long nobody takes the place of a worker that ended; failures: how often in a row, from 1 on."""
+    return PAUSES_S[min(failures, len(PAUSES_S)) - 1]
+
+
+class _Worker:
+    """A process that answers, and what it says."""
+
+    def __init__(self, process: asyncio.subprocess.Process, spec: ServiceSpec) -> None:
+        self._process, self.spec = process, spec
+        self._answers: asyncio.Queue[VizslaError | None] = asyncio.Queue()
+        self._reading = asyncio.create_task(self._read())
+        self.pid = process.pid
+        self.serves = False
+        """whether it takes requests"""
+
+    async def answer(self) -> VizslaError | None:
+        """Why it cannot serve what it was told to last; None: it does.
+
+        Raises:
+            WorkerDied: it said nothing any more, or nothing for too long.
+        """
+        answer = asyncio.create_task(self._answers.get())
+        try:
+            await asyncio.wait([answer, self._reading], timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+        finally:
+            answer.cancel()
+        raise WorkerDied("A worker of the service does not come to an end with it.", where=str(self.pid))
+
+    async def write(self, line: str) -> None:
+        """Tell it something."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._process.stdin.write(line.encode() + b"\n")
+            await self._process.stdin.drain()
+
+    def send(self, sign: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(sign)
+
+    async def wait(self) -> int:
+        """Its exit status, when it has ended; one whose loop hangs is ended."""
+        await self._reading
+        return await self._process.wait()
+
+    async def _read(self) -> None:
+        """What it says, to the end; all of it is read, or it would be held up."""
+        assert self._process.stdout is not None
+        while True:
+            try:
+                async with asyncio.timeout(SILENT_S if self.serves else None):
+                    line = await self._process.stdout.readline()
+            except TimeoutError:
+                log.error("A worker of the service hangs: it is ended.")
+                self.send(signal.SIGKILL)
+                self.serves = False
+                continue
+            except ValueError:  # a line without an end, of whatever library
+                continue
+            if not line:
+                return
+            self._heed(line)
+
+    def _heed(self, line: bytes) -> None:
+        if line == ALIVE:
+            self.serves = True
+        elif line == READY:
+            self._answers.put_nowait(None)
+        else:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # it is not ours
+                self._answers.put_nowait(from_dict(json.loads(line)))
+
+
 class _Supervisor:
     def __init__(self, plan: Plan, listening: socket.socket, on_ready: Callable[[], None]) -> None:
         self._plan, self._listening, self._on_ready = plan, listening, on_ready
-        self._workers: set[asyncio.subprocess.Process] = set()
+        self._spec = read(plan.service)
+        self._workers: set[_Worker] = set()
         self._ending = asyncio.Event()
+        self._rereading = asyncio.Lock()
         self._told = False
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, self._ending.set)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+            loop.add_signal_handler(sign, self._end)
+        tasks: set[asyncio.Task[None]] = set()
+        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(asyncio.create_task(self._serve_anew())))
         ending = asyncio.create_task(self._ending.wait())
         keeping = [asyncio.create_task(self._keep()) for _ in range(self._plan.workers)]
         try:
             await asyncio.wait([ending, *keeping], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._ending.set()
+            self._listening.close()  # the workers have theirs: when they close it, nobody can connect any more
             self._tell(signal.SIGTERM)
             await asyncio.wait(keeping, timeout=self._plan.drain_s + self._plan.grace_s + 5)
             self._tell(signal.SIGKILL)
@@ -94,76 +196,114 @@ class _Supervisor:
             if task.done() and (error := task.exception()) is not None:
                 raise error
 
+    def _end(self) -> None:
+        if self._ending.is_set():  # asked for twice: at once
+            self._tell(signal.SIGTERM)
+        self._ending.set()
+
     async def _keep(self) -> None:
         """Have a worker until the end."""
         failures = 0
         while not self._ending.is_set():
             began = time.monotonic()
-            worker = await self._start()
-            if self._ending.is_set():  # it began while the others were told
-                worker.send_signal(signal.SIGTERM)
-            ready, why = await self._came(worker)
-            status = await worker.wait()
-            self._workers.discard(worker)
-            self._forget(worker.pid)
+            ready, why, status = await self._one_life()
             if self._ending.is_set():
                 return
-            failures = 0 if ready and time.monotonic() - began > STEADY_S else failures + 1
+            failures = 1 if ready and time.monotonic() - began > STEADY_S else failures + 1
             if not self._told:  # once it has served, others may serve still, and what is missing may come back
                 if why is not None:
                     raise why
                 if failures >= MAX_TRIES:
                     raise WorkerDied(
-                        f"The service cannot begin: its worker ended with status {status}, {failures} times.",
+                        f"The service cannot begin: its worker ended with {status}, {failures} times.",
                         remedy="What it wrote above says why.",
                     )
-            what = f"could not begin: {why}" if why else f"ended with status {status}"
+            what = f"could not begin: {why}" if why else f"ended with {status}"
             log.warning("A worker of the service %s. Another one takes its place.", what)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ending.wait(), PAUSES_S[min(failures, len(PAUSES_S)) - 1])
+                await asyncio.wait_for(self._ending.wait(), pause_s(failures))
 
-    async def _start(self) -> asyncio.subprocess.Process:
-        worker = await asyncio.create_subprocess_exec(
+    async def _one_life(self) -> _Life:
+        """A worker from its start to its end."""
+        try:
+            worker = await self._start()
+        except OSError as error:  # no processes, files or memory are left at this moment
+            return _Life(False, None, str(error))
+        if self._ending.is_set():  # it began while the others were told
+            worker.send(signal.SIGTERM)
+        why = None
+        try:
+            why = await worker.answer()
+            ready = why is None
+        except WorkerDied:
+            ready = False
+            worker.send(signal.SIGKILL)
+        if ready and not self._told:
+            self._told = True
+            self._on_ready()
+        async with self._rereading:  # something else may have come to be served while it was started
+            if ready and worker.spec is not self._spec and await self._ask(worker, self._spec) is not None:
+                worker.send(signal.SIGTERM)
+        status = await worker.wait()
+        self._workers.discard(worker)
+        if metrics.FOLDER in os.environ:
+            metrics.forget(worker.pid)
+        return _Life(ready, why, f"status {status}")
+
+    async def _start(self) -> _Worker:
+        fd, plan, spec = self._listening.fileno(), self._plan, self._spec
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "vizsla.serving.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            pass_fds=[self._listening.fileno()],
+            pass_fds=[fd],
+            env={"MALLOC_MMAP_THRESHOLD_": str(KEPT_BLOCK_BYTES), **os.environ},
             start_new_session=True,  # Ctrl-C at a terminal is for the supervisor, which ends it in peace
         )
+        worker = _Worker(process, spec)
         self._workers.add(worker)
-        plan = self._plan
         order = Order(
-            service=plan.service.absolute(),
-            fd=self._listening.fileno(),
+            spec=spec,
+            root=plan.service.absolute().parent,
+            fd=fd,
             drain_s=plan.drain_s,
             grace_s=plan.grace_s,
             tls_cert=plan.tls_cert,
             tls_key=plan.tls_key,
         )
-        assert worker.stdin is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            worker.stdin.write(order.model_dump_json().encode() + b"\n")
-            await worker.stdin.drain()
+        await worker.write(order.model_dump_json())
         return worker
 
-    async def _came(self, worker: asyncio.subprocess.Process) -> tuple[bool, VizslaError | None]:
-        """Whether a worker came to take requests, and why it did not, if it said so."""
-        assert worker.stdout is not None
-        line = await worker.stdout.readline()
-        if line != READY:
-            return False, from_dict(json.loads(line)) if line else None
-        if not self._told:
-            self._told = True
-            self._on_ready()
-        return True, None
+    async def _serve_anew(self) -> None:
+        """Have every worker serve what the file says now; where one cannot, all go on with what they served."""
+        async with self._rereading:
+            try:
+                wanted = read(self._plan.service)
+            except VizslaError as error:
+                log.error("What was served is served still: %s", error)
+                return
+            before, asked = self._spec, [worker for worker in self._workers if worker.serves]
+            answers = await asyncio.gather(*(self._ask(worker, wanted) for worker in asked))
+            errors = [answer for answer in answers if isinstance(answer, VizslaError)]
+            if not errors:
+                self._spec = wanted
+                return
+            log.error("What was served is served still: %s", errors[0])
+            again = [worker for worker, answer in zip(asked, answers, strict=True) if answer is None]
+            await asyncio.gather(*(self._ask(worker, before) for worker in again))
 
-    def _forget(self, pid: int) -> None:
-        """The figures that a worker which is gone had at the moment."""
-        if metrics.FOLDER in os.environ:
-            metrics.forget(pid)
+    @staticmethod
+    async def _ask(worker: _Worker, spec: ServiceSpec) -> VizslaError | None:
+        """Have a worker serve something; why it does not. One that dies meanwhile is replaced, and says nothing."""
+        await worker.write(spec.model_dump_json())
+        try:
+            answer = await worker.answer()
+        except WorkerDied:
+            return None
+        if answer is None:
+            worker.spec = spec
+        return answer
 
     def _tell(self, sign: signal.Signals) -> None:
         for worker in self._workers:
-            if worker.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    worker.send_signal(sign)
+            worker.send(sign)

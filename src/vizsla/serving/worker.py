@@ -1,13 +1,13 @@
 """A process that answers requests: `python -m vizsla.serving.worker`, started by the supervisor.
 
-The first line of its standard input is its order; it ends when that input does. When it takes requests it writes the
-line `ready`; where it cannot, why, as JSON. SIGTERM: it says that it is not ready, answers what is under way, and ends.
-SIGHUP: it serves the models that `service.json` names now.
+`order.py` says what the two say to each other over its standard input and output. It ends when that input does.
+SIGTERM: it says that it is not ready, answers what is under way, and ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -22,10 +22,11 @@ from typing import Any
 import uvicorn
 
 from vizsla.errors import VizslaError
+from vizsla.serving import connections
 from vizsla.serving.answering import STUCK_S, Service
 from vizsla.serving.app import create_app
-from vizsla.serving.order import READY, Order
-from vizsla.serving.spec import read
+from vizsla.serving.order import ALIVE, ALIVE_S, READY, Order
+from vizsla.serving.spec import ServiceSpec
 
 HUNG = 70
 # Threads that are done with their Python give way sooner than by default, since each request waits for several.
@@ -34,9 +35,11 @@ SWITCH_S = 0.001
 log = logging.getLogger("vizsla.service")
 
 
-def tell(error: VizslaError) -> None:
-    """Let the supervisor know why this worker cannot begin."""
-    os.write(sys.stdout.fileno(), json.dumps(error.as_dict()).encode() + b"\n")
+def tell(what: bytes | VizslaError) -> None:
+    """Let the supervisor know how it stands, or why something cannot be served."""
+    line = json.dumps(what.as_dict()).encode() + b"\n" if isinstance(what, VizslaError) else what
+    with contextlib.suppress(BrokenPipeError):  # it is gone, and this process ends with it
+        os.write(sys.stdout.fileno(), line)
 
 
 class _Server(uvicorn.Server):
@@ -45,7 +48,6 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, order: Order) -> None:
         super().__init__(config)
         self._service, self._order = service, order
-        self._reloading: set[asyncio.Task[None]] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -56,12 +58,16 @@ class _Server(uvicorn.Server):
             return
         await super().startup(sockets)
         if self.started:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-            os.write(sys.stdout.fileno(), READY)
+            loop = asyncio.get_running_loop()
+            threading.Thread(target=self._heed, args=(loop,), daemon=True).start()
+            tell(READY)
+            self._say_alive(loop)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._service.draining:  # told a second time: it is meant
+            self.should_exit = self.force_exit = True
         self._service.draining = True
-        if self._order.drain_s and not self.should_exit:
+        if self._order.drain_s:
             # Those who send requests here hear first that they should go elsewhere.
             asyncio.get_running_loop().call_later(self._order.drain_s, self._end)
         else:
@@ -70,16 +76,28 @@ class _Server(uvicorn.Server):
     def _end(self) -> None:
         self.should_exit = True
 
-    def _reload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve_anew())
-        self._reloading.add(task)
-        task.add_done_callback(self._reloading.discard)
+    def _say_alive(self, loop: asyncio.AbstractEventLoop) -> None:
+        """From the loop itself, so that who listens learns when it hangs."""
+        tell(ALIVE)
+        loop.call_later(ALIVE_S, self._say_alive, loop)
 
-    async def _serve_anew(self) -> None:
+    def _heed(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread: do what the supervisor says, until it says nothing any more."""
+        for line in sys.stdin:
+            spec = ServiceSpec.model_validate_json(line)
+            asyncio.run_coroutine_threadsafe(self._go_over(spec), loop).result()
+        loop.call_soon_threadsafe(self._end)
+
+    async def _go_over(self, spec: ServiceSpec) -> None:
         try:
-            await self._service.models.load(await asyncio.to_thread(read, self._order.service))
+            await self._service.serve(spec)
         except VizslaError as error:
-            log.error("What was served is served still: %s", error)
+            tell(error)
+        except Exception as error:
+            log.exception("Something else was to be served.")
+            tell(VizslaError(f"A model cannot be loaded: {type(error).__name__}."))
+        else:
+            tell(READY)
 
 
 def main() -> int:
@@ -87,28 +105,23 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     sys.setswitchinterval(SWITCH_S)
     order = Order.model_validate_json(sys.stdin.readline())
-    spec = read(order.service)
-    app = create_app(spec, order.service.parent)
+    connections.allow_files()
+    app = create_app(order.spec, order.root)
     settings: dict[str, Any] = {"ssl_certfile": order.tls_cert, "ssl_keyfile": order.tls_key}
     config = uvicorn.Config(
         app,
+        http=connections.BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=order.grace_s,
-        limit_concurrency=spec.limits.max_queue + 1000,
         **settings,
     )
     server = _Server(config, app.state.service, order)
-    threading.Thread(target=_end_with_supervisor, args=(server,), daemon=True).start()
     threading.Thread(target=_end_when_hung, args=(app.state.service,), daemon=True).start()
     server.run(sockets=[socket.socket(fileno=order.fd)])
     return 0 if server.started else 1
-
-
-def _end_with_supervisor(server: uvicorn.Server) -> None:
-    sys.stdin.read()
-    server.should_exit = True
 
 
 def _end_when_hung(service: Service) -> None:
@@ -121,6 +134,8 @@ def _end_when_hung(service: Service) -> None:
 
 
 if __name__ == "__main__":
+    # The whole group may be told; what it means is for the supervisor to say.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         sys.exit(main())
     except VizslaError as error:
