@@ -357,7 +357,7 @@ def test_the_page_is_for_people(
     expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
     container = contain(built[0].image)
     container.ready()
-    page = new_page(container)
+    page = new_page(container, expects=("Failed to load resource",))  # what it has before it has the key
     page.goto("/")
     page.get_by_label("This service asks for a key").fill(KEY)
     page.get_by_role("button", name="Go on").press("Enter")
