@@ -138,7 +138,7 @@ def _of(docker: str, env: dict[str, str]) -> Engine:
     return Engine(
         docker,
         (env["COMPOSE"],) if "COMPOSE" in env else (docker, "compose"),
-        env,
+        env | {"DOCKER_BUILDKIT": "1"},
         env.get("HADOLINT") or shutil.which("hadolint"),
         env.get("KUBERNETES_VALIDATE") or shutil.which("kubernetes-validate"),
         env.get("BASE", "python:3.12-slim"),

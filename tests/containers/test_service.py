@@ -38,6 +38,8 @@ WITH_KEY = {"X-API-Key": KEY}
 ACCOUNT = 10001
 # What its libraries may take on the image that it is built upon; torch alone would be more.
 MOST_ADDED_MB = 280
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+RESOURCES = ("server", "service", "network")
 NO_TORCH = ("torch", "torchvision", "timm", "sqlalchemy", "alembic", "pyarrow", "cyclopts", "rich", "onnx")
 
 
@@ -119,6 +121,28 @@ def test_what_is_written_is_valid(engine: Engine, ws: Workspace, cards: list[Car
             )
             told_of = [line for line in done.stderr.splitlines() if "first.service" in line]
             assert [line for line in told_of if "is not executable" not in line] == []
+
+
+def test_what_deploys_the_console_is_valid(engine: Engine, tmp_path: Path) -> None:
+    if not engine.hadolint or not engine.kubernetes_validate:
+        pytest.skip("needs hadolint and kubernetes-validate")
+    deploy = tmp_path / "deploy"
+    shutil.copytree(DEPLOY, deploy, ignore=shutil.ignore_patterns("secrets.env"))
+    shutil.copy(deploy / "secrets.env.example", deploy / "secrets.env")
+    engine.run((engine.hadolint, deploy / "Dockerfile"))
+    engine.run(
+        (engine.kubernetes_validate, "--strict", *(deploy / "kubernetes" / f"{name}.yaml" for name in RESOURCES))
+    )
+    compose = (*engine.compose, "--file", deploy / "compose.yaml")
+    for files in ((), ("--file", deploy / "compose.gpu.yaml")):
+        services = json.loads(engine.run((*compose, *files, "config", "--format", "json")))["services"]
+        assert services["server"]["read_only"]
+        assert services["server"]["ports"][0]["host_ip"] == "127.0.0.1"
+        assert "ports" not in services["database"]
+        given = services["server"].get("deploy", {})["resources"].get("reservations", {}).get("devices")
+        assert bool(given) == bool(files)
+    for path in [path for path in deploy.rglob("*.yaml") if path.parent.name in ("deploy", "kubernetes")]:
+        assert "PASSWORD:" not in path.read_text().replace("PASSWORD_FILE", "")
 
 
 def test_the_image_holds_what_it_needs_and_no_more(
@@ -357,7 +381,7 @@ def test_the_page_is_for_people(
     expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
     container = contain(built[0].image)
     container.ready()
-    page = new_page(container)
+    page = new_page(container, expects=("Failed to load resource",))  # what it has before it has the key
     page.goto("/")
     page.get_by_label("This service asks for a key").fill(KEY)
     page.get_by_role("button", name="Go on").press("Enter")
