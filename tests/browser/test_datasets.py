@@ -65,16 +65,17 @@ def test_a_folder_becomes_a_dataset(
     page.get_by_text("Rejected: 1 file").press("Enter")
     page.get_by_role("cell", name="notes <b>.txt").wait_for()
     for one in page.locator("[data-fit]").all():
-        expect(one).to_have_js_property("naturalWidth", 256)
+        expect(one).to_have_js_property("naturalWidth", 224)
     page.get_by_role("button", name="28", exact=True).press("Enter")
     for one in page.locator("[data-fit]").all():
         expect(one).to_have_js_property("naturalWidth", 28)
     page.get_by_role("radio", name="fill").press(" ")
     row = page.locator("#plan tbody tr", has_text="All")
-    expect(row.locator("td").last).to_have_text("0")
-    page.get_by_label("Test %").fill("20")
-    page.get_by_label("Test %").press("Tab")
     expect(row.locator("td").last).to_have_text("6")
+    page.get_by_label("Test %").fill("40")
+    page.get_by_text("40 for the test at the end").wait_for()
+    page.get_by_label("Test %").press("Tab")
+    expect(row.locator("td").last).to_have_text("12")
     assert page.get_by_label("Name", exact=True).input_value() == "digits"
     page.get_by_label("Name", exact=True).fill(f"{HOSTILE} 1")
     page.get_by_label("Name", exact=True).press("Enter")

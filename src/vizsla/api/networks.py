@@ -43,9 +43,9 @@ class Some(NamedTuple):
 def catalogue(
     ws: Workspace, pattern: str = "", *, family: str | None = None, after: str | None = None, limit: int = 200
 ) -> Some:
-    """Some of the networks whose name holds `pattern`: the user's own first, then the classic ones, then timm's.
+    """Some of the networks whose name holds `pattern`: that of this name first, then those that begin with it.
 
-    The first time in a workspace takes seconds.
+    Among equals come the user's own first, then the classic ones, then timm's. The first time takes seconds.
 
     Args:
         after: the last name that was told before.
@@ -55,11 +55,13 @@ def catalogue(
     """
     listed = known.families(_cache(ws), lambda: launch.ask(WORKER, {"families": None}, timeout_s=ANSWER_S))
     every = [*((name, "own", here.NOWHERE) for name in own.find(ws.network_folders)), *listed]
-    names = [name for name, _, _ in every]
-    if after is not None and after not in names:
-        raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
-    rest = every[names.index(after) + 1 :] if after is not None else every
-    fits = [one for one in rest if pattern in one[0] and family in (None, one[1])]
+    fits = [one for one in every if pattern in one[0] and family in (None, one[1])]
+    fits.sort(key=lambda one: (one[0] != pattern, not one[0].startswith(pattern)))
+    if after is not None:
+        names = [name for name, _, _ in fits]
+        if after not in names:
+            raise InvalidInput("This is no place to go on from.", where="after", remedy="Begin without it.")
+        fits = fits[names.index(after) + 1 :]
     found = [
         Network(name, kind, _num_parameters(ws, name), here.is_here(name, published))
         for name, kind, published in fits[:limit]

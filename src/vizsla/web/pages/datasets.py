@@ -34,6 +34,8 @@ STAGES = {
     "measure": "Measure the mean picture",
 }
 # In the form beside the others; the rest is folded.
+# What most want who do not know better: the size of the network that is proposed, and pictures held out for the end.
+PROPOSED = {"width": 224, "height": 224, "val_percent": 10, "test_percent": 20}
 PLAIN = ("width", "height", "resize", "colour", "val_percent", "test_percent", "source")
 
 
@@ -70,7 +72,7 @@ def new_dataset(
     return render(
         request,
         "dataset-new.html",
-        fields=(found := forms.inputs(DatasetSpec, "spec", values=spec, shows_defaults=True)),
+        fields=(found := forms.inputs(DatasetSpec, "spec", values=spec or PROPOSED, shows_defaults=True)),
         more=[field for name, field in found.items() if name not in PLAIN],
         like=spec,
         roots=[str(folder) for folder in request.app.state.allowed],

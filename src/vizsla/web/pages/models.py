@@ -15,7 +15,7 @@ from vizsla.models.card import Card
 from vizsla.store.rows import Entry, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web import pictures
-from vizsla.web.kept import Known
+from vizsla.web.kept import Kept, Known
 from vizsla.web.links import MAX_LINKS
 from vizsla.web.lists import parent_id, select
 from vizsla.web.pages import made, progress
@@ -65,6 +65,7 @@ def show_model(ws: Ws, kept: Known, request: Request, reference: str, find: str 
         figures=_figures(ws, card),
         run=_here(ws, "run", card.run.id),
         dataset=_here(ws, "dataset", card.dataset.id),
+        splits=_splits(ws, kept, card.dataset.id),
         children=ws.store.children(card.id),
         labels=matching[:FIRST_LABELS],
         num_labels=len(matching),
@@ -132,6 +133,13 @@ def try_run(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLRespon
 
 def _is_of(ws: Workspace, model: str, run: str) -> bool:
     return any(child.id == model for child in ws.store.children(run))
+
+
+def _splits(ws: Workspace, kept: Kept, dataset: str) -> list[str]:
+    """Those in which a dataset has pictures, the one that says most first."""
+    item = kept.get(ws, "dataset", dataset)
+    counts = orjson.loads(item.body)["counts"] if item else {}
+    return [split for split in ("test", "val", "train") if any(counts.get(split, {}).values())]
 
 
 def _here(ws: Workspace, kind: Kind, id: str) -> Entry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, NamedTuple, get_args
 
@@ -35,6 +36,8 @@ router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRout
 MAX_CHOICES = 200
 MAX_MADE = 20
 LOOKED_AT = 50
+MAX_REFUSED = 3
+REFUSED_FOR = timedelta(days=1)
 FIRST_FIELDS = ("preset", "tune", "epochs", "batch_size", "learning_rate")
 PICKED = ("net", "weights", "device", "processes")
 DEFAULT_NET = TrainingSpec().net
@@ -69,7 +72,7 @@ def list_runs(ws: Ws, kept: Known, request: Request, wanted: Annotated[runs.RunL
         sort=wanted.sort,
         descending=wanted.descending,
         states=get_args(records.State),
-        refused=None if page["items"] or asked(request) else _last_refused(ws),
+        refused=_refused(ws) if wanted.after is None and wanted.state in (None, "failed") else [],
         datasets=_named(datasets.list_datasets(ws, kept, Listing(limit=MAX_CHOICES))),
         networks=sorted({one["run"]["spec"]["net"] for one in page["items"]} | {DEFAULT_NET, *CLASSIC}),
     )
@@ -231,10 +234,19 @@ def _asked(ws: Workspace, entry: Entry) -> tuple[TrainingSpec, str]:
     return request.spec, request.dataset_folder.name
 
 
-def _last_refused(ws: Workspace) -> Job | None:
-    """The last training that came to nothing: where there are no runs, people look for it here."""
-    ended = ws.store.jobs.last_ended(LOOKED_AT)
-    return next((job for job in ended if job.kind == "run" and job.state in ("failed", "lost")), None)
+def _refused(ws: Workspace) -> list[Job]:
+    """The last trainings that came to nothing before there was a run: people look for them here."""
+    since = (datetime.now(UTC) - REFUSED_FOR).isoformat()
+    ended = (job for job in ws.store.jobs.last_ended(LOOKED_AT) if job.kind == "run" and job.changed_at >= since)
+    failed = [job for job in ended if job.state in ("failed", "lost") and not _is_there(ws, job.thing)]
+    return failed[:MAX_REFUSED]
+
+
+def _is_there(ws: Workspace, id: str) -> bool:
+    try:
+        return ws.store.exact(id, "run").id == id
+    except NotFound:
+        return False
 
 
 def _owner(ws: Workspace, id: str) -> str:

@@ -39,7 +39,8 @@ function fieldOf(form, name, text) {
 // Where a field is told to be wrong, and the rest of the form is not.
 export function mark(form, problem) {
   clear(form);
-  const wrong = problem.errors?.length ? problem.errors : problem.where ? [{ field: problem.where, detail: problem.text }] : [];
+  const where = problem.where || (/ named '| cannot be a name/.test(problem.message ?? "") ? "name" : "");
+  const wrong = problem.errors?.length ? problem.errors : where ? [{ field: where, detail: problem.text }] : [];
   let first = null;
   for (const { field, detail } of wrong) {
     const input = fieldOf(form, field, detail);
@@ -55,7 +56,7 @@ export function mark(form, problem) {
     if (!first || input.compareDocumentPosition(first) & Node.DOCUMENT_POSITION_FOLLOWING) first = input;
   }
   if (first) first.focus();
-  if (!first || wrong.length === 0) say(form.querySelector("button") ?? form, problem.text, true);
+  if (!first || wrong.length === 0) say(form.querySelector("button:not([type=button])") ?? form, problem.text, true);
 }
 
 export function clear(form) {
@@ -66,6 +67,16 @@ export function clear(form) {
     if (about) input.setAttribute("aria-describedby", about.id);
   }
   form.querySelector(":scope > .said")?.remove();
+}
+
+// Fills in what was asked for before, as `values` found it.
+export function fillIn(form, sent, prefix = "") {
+  for (const [name, value] of Object.entries(sent ?? {})) {
+    const place = form.elements.namedItem(prefix + name);
+    if (value !== null && typeof value === "object") fillIn(form, value, `${prefix}${name}.`);
+    else if (place?.type === "checkbox") place.checked = value;
+    else if (place && "value" in place) place.value = value;
+  }
 }
 
 // Sends a form when it is submitted; `body` makes of its values what is sent.

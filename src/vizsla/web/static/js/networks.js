@@ -17,7 +17,7 @@ function row(one, checked) {
   name.className = "cut";
   name.textContent = name.title = one.name;
   rest.className = "small soft";
-  const parts = [one.family, one.num_parameters && `${(one.num_parameters / 1e6).toFixed(1)} M`, one.weights_here === false && "weights not here"];
+  const parts = [one.family, one.num_parameters && `${(one.num_parameters / 1e6).toFixed(1)} M`, { true: "weights here", false: "weights not here", null: "no weights" }[one.weights_here]];
   rest.textContent = parts.filter(Boolean).join(", ");
   label.append(input, name, rest);
   return label;
@@ -55,12 +55,18 @@ function fact(title, value) {
   return pair;
 }
 
-// What is known of it; whether it has pretrained weights changes what is the default.
-let told = "";
-export async function tell() {
+// What is known of it; whether it has pretrained weights changes what is the default. Resolves when it is told.
+let told = "", telling = null;
+export function tell() {
   const name = chosen();
-  if (!name || name === told) return;
-  told = name;
+  if (name && name !== told) {
+    told = name;
+    telling = look(name);
+  }
+  return telling;
+}
+
+async function look(name) {
   about.replaceChildren(Object.assign(document.createElement("p"), { className: "soft", textContent: `Looking at ${name} …` }));
   try {
     const found = await get(`/api/v1/networks/${encodeURIComponent(name)}`);

@@ -127,8 +127,8 @@ function fillAgain() {
 }
 
 let refit = 0, recount = 0;
+form.addEventListener("input", shares);
 form.addEventListener("change", ({ target }) => {
-  shares();
   if (!plan.hidden && /^spec\.(?!source|width|height|colour|resize|interpolation|encoding)/.test(target.name)) {
     clear(form);
     clearTimeout(recount);

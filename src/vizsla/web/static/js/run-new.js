@@ -1,7 +1,7 @@
 // The form for a training: what is left open shows the default that it will get; a preview; then the run's page.
 import { create, Problem } from "./api.js";
 import { pageOf } from "./actions.js";
-import { clear, mark, values } from "./forms.js";
+import { clear, fillIn, mark, values } from "./forms.js";
 import { choose, chosen, tell } from "./networks.js";
 import { show } from "./preview.js";
 
@@ -54,6 +54,17 @@ function begin() {
     return { dataset: all.dataset, name: all.name, spec: all.spec, job: all.job };
   }
 
+  // The settings of one that never began, which this browser remembers.
+  function fillAgain() {
+    const again = new URLSearchParams(location.search).get("again");
+    const asked = JSON.parse((again && sessionStorage.getItem(`run ${again}`)) ?? "null");
+    if (!asked) return;
+    fillIn(form, asked);
+    choose(asked.spec.net);
+    isProposed &&= !asked.spec.tune;
+    for (const fold of form.querySelectorAll("details")) fold.open ||= [...fold.querySelectorAll("input, select")].some((one) => asked.spec[one.name.slice(5)] !== undefined);
+  }
+
   async function send(button, act) {
     button.disabled = true;
     button.setAttribute("aria-busy", "true");
@@ -72,11 +83,13 @@ function begin() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send(document.getElementById("begin"), async () => {
+      await tell(); // what is proposed depends on it
       const { dataset, ...rest } = body();
       // A clone on the same dataset has the network as it was then, also where it is a file that has changed.
       const job = clone && begun && dataset === cloneDataset
         ? await create(`/api/v1/runs/${encodeURIComponent(clone)}/clone`, rest)
         : await create("/api/v1/runs", { dataset, ...rest });
+      sessionStorage.setItem(`run ${job.thing}`, JSON.stringify({ dataset, ...rest }));
       location.assign(pageOf(job));
     });
   });
@@ -98,6 +111,7 @@ function begin() {
     defaults();
   });
   document.getElementById("networks").addEventListener("told", (event) => { hasWeights = event.detail.hasWeights; propose(); defaults(); });
+  fillAgain();
   defaults();
   tell();
 }
