@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from vizsla.errors import Forbidden, NotSignedIn, VizslaError
 from vizsla.serving import bodies, page, problems, protocol
 from vizsla.serving.answering import Seen, Service, unless_gone
-from vizsla.serving.bodies import Gone
+from vizsla.serving.bodies import Gone, Picture, Share
 from vizsla.serving.measured import measured
 from vizsla.serving.models import Served
 from vizsla.serving.spec import ServiceSpec
@@ -174,12 +174,24 @@ BODY: dict[str, Any] = {
 async def _seen(service: Service, served: Served, request: Request) -> tuple[list[Seen], list[str]]:
     """What the model sees in the pictures of a request, and their names."""
     limits = service.spec.limits
-    async with bodies.body(request, limits, service.held) as data:
-        pictures = await bodies.pictures(request.headers, data, limits)
-        if any(one.link for one in pictures) and not service.spec.links:
-            raise Forbidden("This service fetches no links.", where="pictures.link", remedy="Send the files.")
-        seen = await unless_gone(request, service.look(served, pictures), limits.deadline_s)
-        return seen, [one.link or one.name for one in pictures]
+    with service.held.share() as share:
+        sent = await bodies.sent(request, limits, share)
+        return await unless_gone(request, _looked(service, served, sent, share), limits.deadline_s)
+
+
+async def _looked(
+    service: Service, served: Served, sent: list[Picture] | bytes, share: Share
+) -> tuple[list[Seen], list[str]]:
+    if isinstance(sent, bytes):
+        pictures = await service.parse(bodies.from_json, sent, service.spec.limits)
+        share.keep(sum(len(one.data) for one in pictures))
+    else:
+        pictures = sent
+    del sent
+    if any(one.link for one in pictures) and not service.spec.links:
+        raise Forbidden("This service fetches no links.", where="pictures.link", remedy="Send the files.")
+    names = [one.link or one.name for one in pictures]
+    return await service.look(served, pictures, share), names
 
 
 def prediction(service: Service, served: Served, name: str, seen: Seen, top: int) -> dict[str, Any]:
