@@ -73,6 +73,25 @@ class InferBody(BaseModel):
     outputs: list[Wanted] = Field([], max_length=1)
 
 
+class Output(BaseModel):
+    """A tensor of an answer."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters = Field({}, description="`binary_data_size`, where the tensor is behind the JSON")
+    data: list[float | str] | None = Field(None, description="row by row, flat")
+
+
+class InferAnswer(BaseModel):
+    """What a model computes."""
+
+    id: str = Field("", description="as the request says, if it does")
+    model_name: str
+    model_version: str
+    outputs: list[Output]
+
+
 class Asked(NamedTuple):
     """An inference: the pixels, or else the files, that it is about."""
 
@@ -86,24 +105,38 @@ def install(app: FastAPI, service: Service) -> None:
     _health(app, service)
     _about(app, service)
 
-    @app.post("/v2/models/{model}/infer", openapi_extra=BODY, response_class=Response, tags=["inference protocol"])
+    described: dict[str, Any] = {
+        "openapi_extra": BODY,
+        "responses": ANSWER,
+        "response_class": Response,
+        "tags": ["inference protocol"],
+    }
+
+    @app.post("/v2/models/{model}/infer", **described)
     async def infer(request: Request, model: str, length: Length = None) -> Response:
         """Compute the probabilities of the classes for a batch."""
         return await _infer(service, service.models.choose(model), request, length)
 
-    @app.post(
-        "/v2/models/{model}/versions/{version}/infer",
-        openapi_extra=BODY,
-        response_class=Response,
-        tags=["inference protocol"],
-    )
+    @app.post("/v2/models/{model}/versions/{version}/infer", **described)
     async def infer_version(request: Request, model: str, version: str, length: Length = None) -> Response:
         """The same with a certain version of a model."""
         return await _infer(service, service.models.choose(model, version), request, length)
 
 
 Length = Annotated[int | None, Header(alias=HEADER, ge=0, description="Bytes of the JSON; binary tensors follow it.")]
-BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": InferBody.model_json_schema()}}}}
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}}, **BINARY},
+    }
+}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What the model computes. Binary where that was asked for: JSON, and the tensor behind it.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferAnswer"}}, **BINARY},
+    }
+}
 
 
 def _health(app: FastAPI, service: Service) -> None:

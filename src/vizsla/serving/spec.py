@@ -99,6 +99,11 @@ class ServiceSpec(BaseModel):
     )
     links: bool = Field(False, description="whether pictures may be named by links, which the service then fetches")
     origins: tuple[str, ...] = Field((), description="sites whose pages may ask (CORS)")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="names by which it is asked where it has no keys, beside localhost; * is any. None: localhost "
+        "alone by connections within this machine, any by others",
+    )
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
