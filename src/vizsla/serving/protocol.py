@@ -27,7 +27,7 @@ from vizsla.serving.batcher import Pixels
 from vizsla.serving.bodies import Picture, Share
 from vizsla.serving.measured import measured
 from vizsla.serving.models import Served
-from vizsla.serving.spec import Limits
+from vizsla.serving.spec import COPIES, JSON_COPIES, Limits
 
 LENGTH = struct.Struct("<I")
 HEADER = "inference-header-content-length"
@@ -209,6 +209,7 @@ async def _infer(service: Service, served: Served, request: Request, length: int
                 where=HEADER,
                 remedy="Send tensors as bytes behind it.",
             )
+        share.take((JSON_COPIES - COPIES) * (length or 0))
         data = await bodies.whole(request, limits, share, json=length is None)
         answer = await unless_gone(request, _answered(service, served, data, length, share), limits.deadline_s)
         note(HTTPStatus.OK)

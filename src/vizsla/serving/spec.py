@@ -48,9 +48,10 @@ class Limits(BaseModel):
     def _room_for_one_request(self) -> Self:
         if self.max_queue < self.max_pictures:
             raise ValueError("max_queue must be at least max_pictures, or large requests are always refused")
-        if self.max_held_mb * 1e6 < max(COPIES * self.max_request_bytes, JSON_COPIES * self.max_json_bytes):
+        largest = COPIES * self.max_request_bytes + (JSON_COPIES - COPIES) * self.max_json_bytes
+        if self.max_held_mb * 1e6 < largest:
             raise ValueError(
-                f"max_held_mb must be at least {COPIES} times max_request_mb and {JSON_COPIES} times max_json_mb, "
+                f"max_held_mb must be at least {largest / 1e6:g} with this max_request_mb and max_json_mb, "
                 "or large requests are always refused"
             )
         return self

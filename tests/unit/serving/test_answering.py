@@ -7,6 +7,7 @@ import contextlib
 import gc
 import io
 import os
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator
@@ -220,5 +221,7 @@ def test_what_is_parsed_in_a_thread_leaves_nothing_behind(tmp_path: Path) -> Non
                 await service.parse(parse, bytes(10**6))
             assert gc.isenabled()
             assert held[0]() is None
+            where = [await service.parse(lambda data: threading.current_thread().name, bytes(n)) for n in (9, 10**6)]
+            assert where == [threading.current_thread().name, "parse_0"]
 
     asyncio.run(main())
