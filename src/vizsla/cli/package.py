@@ -93,6 +93,7 @@ def package(
         threads=threads,
         links=allow_links,
         origins=audience.origin,
+        hosts=("*",) if audience.public else (),
     )
     spec = make(
         PackageSpec,

@@ -121,6 +121,7 @@ def run(
         threads=threads,
         links=allow_links,
         origins=reach.origin,
+        hosts=("*",) if reach.public else (),
     )
     with tempfile.TemporaryDirectory(prefix="vizsla-service-") as folder, listen(reach.host, reach.port) as listening:
         place = Path(folder) / SERVICE

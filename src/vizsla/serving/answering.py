@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from starlette.requests import Request
 
-from vizsla.errors import Busy, InvalidInput, TooSlow, VizslaError
+from vizsla.errors import Busy, InvalidInput, TooLarge, TooSlow, VizslaError
 from vizsla.images import links
+from vizsla.images.decode import LARGE_PIXELS, num_pixels
+from vizsla.images.preprocess import Preprocess
 from vizsla.machine import system
-from vizsla.serving.batcher import Row
-from vizsla.serving.bodies import Gone, Held, Picture
+from vizsla.serving.batcher import Pixels, Row
+from vizsla.serving.bodies import Gone, Held, Picture, Share
 from vizsla.serving.metrics import Metrics, Watched
 from vizsla.serving.models import Models, Served
 from vizsla.serving.spec import ServiceSpec
@@ -25,10 +29,21 @@ from vizsla.serving.spec import ServiceSpec
 log = logging.getLogger("vizsla.service")
 
 Result = TypeVar("Result")
-# What is fetched is in memory until it is whole.
+# What is fetched is in memory until it is whole. Those of a request, and those that all requests wait for.
 LINKS_AT_ONCE = 4
+MAX_LINKS = 8
+MAX_LINKS_OF_ALL = 32
+# What is parsed at once: it takes about a millisecond.
+SHORT_BYTES = 2**16
 # A pass that takes longer has hung: the service says that it is not well, and is started anew.
 STUCK_S = 60.0
+
+
+class Fetch(Protocol):
+    """Gets the bytes behind a link, as `images.links.fetch` does."""
+
+    def __call__(self, link: str, write: Callable[[bytes], Awaitable[object]], *, max_bytes: int) -> Awaitable[None]:
+        """Write so many at most, as they come."""
 
 
 class Seen(NamedTuple):
@@ -41,15 +56,17 @@ class Seen(NamedTuple):
 class Service:
     """What all requests share."""
 
-    def __init__(self, spec: ServiceSpec, root: Path) -> None:
+    def __init__(self, spec: ServiceSpec, root: Path, fetch: Fetch = links.fetch) -> None:
         self.spec = spec
         self.metrics = Metrics()
         self.watched: dict[tuple[str, str], Watched] = {}
         self.models = Models(root, self._watch)
         self.held = Held(round(spec.limits.max_held_mb * 1e6))
         self.draining = False
+        self._fetch, self._num_links = fetch, 0
         self._links = asyncio.Semaphore(LINKS_AT_ONCE)
-        self._decoders = ThreadPoolExecutor(max(1, round(system.cores())), thread_name_prefix="decode")
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
+        self._decoding = _Decoding(spec.limits.max_megapixels)
 
     def _watch(self, model: str, version: str) -> Watched:
         return self.watched.setdefault((model, version), self.metrics.watch(model, version))
@@ -66,20 +83,31 @@ class Service:
         await self.models.load(spec)
         self.spec = spec
 
-    async def look(self, served: Served, pictures: list[Picture]) -> list[Seen]:
-        """What a model sees in pictures; one that cannot be read fails alone.
+    async def look(self, served: Served, pictures: list[Picture], share: Share | None = None) -> list[Seen]:
+        """What a model sees in pictures; one that cannot be read fails alone. Their bytes are let go of.
+
+        Args:
+            share: what the request holds, of which the bytes are given back.
 
         Raises:
             Busy: too many wait already.
+            TooLarge: there are too many links.
         """
-        with served.batcher.coming(len(pictures)) as came:
+        share = share or Share(self.held)
+        # A request with many pictures leaves decoders to others.
+        turns = asyncio.Semaphore(self._decoding.num_each)
+        here = sum(not one.link for one in pictures)
+        with served.batcher.coming(here) as came, self._linked(len(pictures) - here):
 
             async def one(picture: Picture) -> Seen:
                 try:
-                    try:
-                        pixels = await self._decode(served, await self._bytes(picture))
-                    finally:
-                        came()
+                    if picture.link:
+                        pixels = await self._fetched(served, picture, turns, share)
+                    else:
+                        try:
+                            pixels = await self._decoded(served, picture, turns, share)
+                        finally:
+                            came()
                     return Seen(await served.batcher.run(pixels), None)
                 except VizslaError as error:
                     return Seen(None, error)
@@ -101,26 +129,52 @@ class Service:
                 came()
             return np.stack(await asyncio.gather(*map(served.batcher.run, pixels)))
 
-    async def _bytes(self, picture: Picture) -> bytes:
-        """The bytes of a picture, fetched where it is a link; they count among what is held while they come."""
-        if not picture.link:
-            return picture.data
+    async def parse(self, function: Callable[..., Result], data: bytes, *args: Any) -> Result:
+        """What a function makes of a body: of a long one in a thread, so that others have their turn."""
+        if len(data) <= SHORT_BYTES:
+            return function(data, *args)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, _parse, function, data, *args)
+
+    @contextlib.contextmanager
+    def _linked(self, num_links: int) -> Iterator[None]:
+        """Around a request with so many links."""
+        if num_links > MAX_LINKS:
+            raise TooLarge(f"A request may name {MAX_LINKS} links at most.", remedy="Send some of them at a time.")
+        if num_links and self._num_links + num_links > MAX_LINKS_OF_ALL:
+            raise Busy("Too many links are being fetched.", remedy="Come again in a moment, or send the files.")
+        self._num_links += num_links
+        try:
+            yield
+        finally:
+            self._num_links -= num_links
+
+    async def _fetched(self, served: Served, picture: Picture, turns: asyncio.Semaphore, share: Share) -> Pixels:
+        """The picture behind a link as a model takes it; it takes a place before the model once it is here."""
         data = bytearray()
 
         async def write(piece: bytes) -> None:
-            self.held.take(len(piece))
+            share.take(len(piece))
             data.extend(piece)
 
         try:
             async with self._links:
-                await links.fetch(picture.link, write, max_bytes=round(self.spec.limits.max_request_mb * 1e6))
-            return bytes(data)
-        finally:
-            self.held.give_back(len(data))
+                await self._fetch(picture.link, write, max_bytes=self.spec.limits.max_request_bytes)
+        except BaseException:
+            share.give_back(len(data))
+            raise
+        picture.data = bytes(data)
+        data.clear()
+        with served.batcher.coming():
+            return await self._decoded(served, picture, turns, share)
 
-    async def _decode(self, served: Served, data: bytes) -> npt.NDArray[np.uint8]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, served.card.preprocess.to_array, data)
+    async def _decoded(self, served: Served, picture: Picture, turns: asyncio.Semaphore, share: Share) -> Pixels:
+        num_bytes = len(picture.data)
+        try:
+            async with turns:
+                return await self._decoding.run(served.card.preprocess, picture.data)
+        finally:
+            picture.data = b""
+            share.give_back(num_bytes)
 
     def require_alive(self) -> None:
         """Raise `Busy` where a pass hangs."""
@@ -137,7 +191,62 @@ class Service:
     async def close(self) -> None:
         """Answer what is under way, and end."""
         await self.models.close()
-        self._decoders.shutdown(wait=False)
+        self._decoding.close()
+        self._parser.shutdown(wait=False)
+
+
+def _parse(function: Callable[..., Result], data: bytes, *args: Any) -> Result:
+    """What a function makes of a body, of which JSON may make millions of lists.
+
+    Meanwhile nothing looks for garbage in circles: it would go through all of them again and again, and hold up
+    every thread. For the same reason an error does not keep the frames in which they are.
+    """
+    looking = gc.isenabled()
+    gc.disable()
+    try:
+        return function(data, *args)
+    except VizslaError as error:
+        error.__context__ = None
+        raise error.with_traceback(None) from None
+    finally:
+        if looking:
+            gc.enable()
+
+
+class _Decoding:
+    """Threads that decode. A large picture takes seconds, and gigabytes: one at a time, in a thread of its own."""
+
+    def __init__(self, max_megapixels: float) -> None:
+        self._max_pixels = round(max_megapixels * 1e6)
+        self.num_each = max(1, round(system.cores()))
+        # Beside what one request may have decoded at once, others find a thread.
+        self._threads = ThreadPoolExecutor(self.num_each + 2, thread_name_prefix="decode")
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="decode-large")
+
+    async def run(self, how: Preprocess, data: bytes) -> Pixels:
+        """The bytes of a picture as the array that a model takes.
+
+        Raises:
+            InvalidInput: it is no whole picture, or too large.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, self._unless_large, how, data)
+        return found if found is not None else await loop.run_in_executor(self._large, how.to_array, data)
+
+    def _unless_large(self, how: Preprocess, data: bytes) -> Pixels | None:
+        pixels = 0
+        with contextlib.suppress(InvalidInput):  # which the decoder raises too
+            pixels = num_pixels(data)
+        if pixels > self._max_pixels:
+            raise InvalidInput(
+                f"{pixels / 1e6:,.1f} megapixels, more than the limit of {self._max_pixels / 1e6:g}",
+                remedy="Send it smaller.",
+            )
+        return how.to_array(data) if pixels <= LARGE_PIXELS else None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+        self._large.shutdown(wait=False)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result], deadline_s: float) -> Result:
@@ -171,11 +280,11 @@ def shape_of(served: Served) -> tuple[int, int, int]:
     return how.height, how.width, how.channels
 
 
-def require_shape(served: Served, pixels: npt.NDArray[np.uint8]) -> None:
-    """Raise `InvalidInput` unless this is what a model takes."""
+def require_shape(served: Served, shape: Sequence[int]) -> None:
+    """Raise `InvalidInput` unless pixels of this shape are what a model takes."""
     wanted = shape_of(served)
-    if pixels.ndim != 4 or pixels.shape[1:] != wanted or not len(pixels):
+    if len(shape) != 4 or tuple(shape[1:]) != wanted or not shape[0]:
         raise InvalidInput(
-            f"The model takes pixels of shape [n, {', '.join(map(str, wanted))}], not {list(pixels.shape)}.",
+            f"The model takes pixels of shape [n, {', '.join(map(str, wanted))}], not {list(shape)}.",
             where="inputs.shape",
         )

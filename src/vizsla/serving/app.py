@@ -6,23 +6,31 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vizsla.errors import Forbidden, NotSignedIn, VizslaError
+from vizsla.images import links
 from vizsla.serving import bodies, page, problems, protocol
-from vizsla.serving.answering import Seen, Service, unless_gone
-from vizsla.serving.bodies import Gone
+from vizsla.serving.answering import Fetch, Seen, Service, unless_gone
+from vizsla.serving.bodies import Gone, Picture, Share
 from vizsla.serving.measured import measured
 from vizsla.serving.models import Served
 from vizsla.serving.spec import ServiceSpec
@@ -87,13 +95,14 @@ class AboutAnswer(BaseModel):
     models: list[ModelAnswer]
 
 
-def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
+def create_app(spec: ServiceSpec, root: Path, fetch: Fetch = links.fetch) -> FastAPI:
     """The service as an ASGI app. Who runs it loads its models: `app.state.service.models.load(spec)`.
 
     Args:
         root: what relative folders of the spec lie in.
+        fetch: gets pictures by links.
     """
-    service = Service(spec, root)
+    service = Service(spec, root, fetch)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -114,7 +123,7 @@ def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
     protocol.install(app, service)
     page.install(app)
     app.add_exception_handler(VizslaError, _expected)
-    app.add_exception_handler(RequestValidationError, problems.invalid)
+    app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Gone, _nobody)
     app.add_exception_handler(Exception, _defect)
@@ -122,6 +131,8 @@ def create_app(spec: ServiceSpec, root: Path) -> FastAPI:
         app.add_middleware(
             CORSMiddleware, allow_origins=spec.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
         )
+    app.add_middleware(_Front, service=service)
+    app.openapi = lambda: _described(app, spec)  # type: ignore[method-assign]
     return app
 
 
@@ -158,7 +169,7 @@ def _routes(app: FastAPI, service: Service) -> None:
         ]
         return AboutAnswer(title=service.spec.name, links=service.spec.links, models=models)
 
-    @app.get("/metrics", response_class=Response, tags=["operation"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
     async def metrics() -> Response:
         """Figures for Prometheus."""
         text = await asyncio.to_thread(service.metrics.text)
@@ -167,19 +178,35 @@ def _routes(app: FastAPI, service: Service) -> None:
 
 BODY: dict[str, Any] = {
     "required": True,
-    "content": {**bodies.CONTENT, "application/json": {"schema": bodies.PicturesBody.model_json_schema()}},
+    "content": {
+        **bodies.CONTENT,
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {"schema": {"$ref": "#/components/schemas/PicturesBody"}},
+    },
 }
 
 
 async def _seen(service: Service, served: Served, request: Request) -> tuple[list[Seen], list[str]]:
     """What the model sees in the pictures of a request, and their names."""
     limits = service.spec.limits
-    async with bodies.body(request, limits, service.held) as data:
-        pictures = await bodies.pictures(request.headers, data, limits)
-        if any(one.link for one in pictures) and not service.spec.links:
-            raise Forbidden("This service fetches no links.", where="pictures.link", remedy="Send the files.")
-        seen = await unless_gone(request, service.look(served, pictures), limits.deadline_s)
-        return seen, [one.link or one.name for one in pictures]
+    with service.held.share() as share:
+        sent = await bodies.sent(request, limits, share)
+        return await unless_gone(request, _looked(service, served, sent, share), limits.deadline_s)
+
+
+async def _looked(
+    service: Service, served: Served, sent: list[Picture] | bytes, share: Share
+) -> tuple[list[Seen], list[str]]:
+    if isinstance(sent, bytes):
+        pictures = await service.parse(bodies.from_json, sent, service.spec.limits)
+        share.keep(sum(len(one.data) for one in pictures))
+    else:
+        pictures = sent
+    del sent
+    if any(one.link for one in pictures) and not service.spec.links:
+        raise Forbidden("This service fetches no links.", where="pictures.link", remedy="Send the files.")
+    names = [one.link or one.name for one in pictures]
+    return await service.look(served, pictures, share), names
 
 
 def prediction(service: Service, served: Served, name: str, seen: Seen, top: int) -> dict[str, Any]:
@@ -188,7 +215,8 @@ def prediction(service: Service, served: Served, name: str, seen: Seen, top: int
     if seen.row is None:
         assert seen.error is not None
         watched.refused.inc()
-        return {"picture": name, "scores": [], "error": {"kind": seen.error.kind, "what": seen.error.what}}
+        what = seen.error.what[: problems.MAX_DETAIL]
+        return {"picture": name, "scores": [], "error": {"kind": seen.error.kind, "what": what}}
     scores = served.predictor.best(seen.row, top)
     watched.predicted(scores[0].label, int(seen.row.argmax()), scores[0].probability)
     return {"picture": name, "scores": [one._asdict() for one in scores], "error": None}
@@ -208,7 +236,8 @@ def _version(service: Service, served: Served) -> VersionAnswer:
 
 
 # What tells whether the service lives, and the page that asks for a key, are for everybody.
-OPEN = ("/v2/health/live", "/v2/health/ready", "/")
+HEALTH = ("/v2/health/live", "/v2/health/ready")
+OPEN = (*HEALTH, "/")
 
 
 def _keys(service: Service) -> Callable[[Request], Awaitable[None]]:
@@ -216,7 +245,8 @@ def _keys(service: Service) -> Callable[[Request], Awaitable[None]]:
 
     async def check(request: Request) -> None:
         digests = [bytes.fromhex(one) for one in service.spec.keys]
-        path = request.url.path
+        # Not that of `request.url`, which is made of the Host header too: `a/page/b?` would be a path.
+        path = request.scope["path"]
         if not digests or path in OPEN or path.startswith("/page/"):
             return
         kind, _, shown = request.headers.get("authorization", "").partition(" ")
@@ -230,20 +260,130 @@ def _keys(service: Service) -> Callable[[Request], Awaitable[None]]:
     return check
 
 
-async def _expected(request: Request, error: Exception) -> Response:
-    assert isinstance(error, VizslaError)
-    answered = problems.of(error)
-    if request.url.path.startswith("/v2"):  # where clients of the protocol look for it
-        answered.body = answered.render(orjson.loads(answered.body) | {"error": error.what})
+class _Front:
+    """What every request passes: is it for this service, and what became of it."""
+
+    def __init__(self, app: ASGIApp, *, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            refuse_foreign(HTTPConnection(scope), self._service.spec)
+        except Forbidden as error:
+            await (await _expected(Request(scope), error))(scope, receive, noting)
+        else:
+            await self._app(scope, receive, noting)
+        finally:
+            self._service.metrics.answers.labels(str(status)).inc()
+
+
+def refuse_foreign(connection: HTTPConnection, spec: ServiceSpec) -> None:
+    """Refuse what a page of another site has the browser of somebody send to a service that asks for no key.
+
+    Raises:
+        Forbidden: a name was made to point to this machine (DNS rebinding), or the page of another site asks.
+    """
+    if spec.keys or "*" in spec.hosts or connection.scope["path"] in HEALTH:
+        return
+    own = connection.headers.get("host", "")
+    name = _hostname(f"//{own}")
+    within = _is_here((connection.scope.get("server") or ("",))[0])
+    if not (within or spec.hosts):
+        return
+    if not _is_here(name) and name not in spec.hosts:
+        raise Forbidden(
+            "A service without keys answers to its own names only.",
+            where="Host",
+            remedy="Ask it as localhost, or let it have keys.",
+        )
+    origin = connection.headers.get("origin")
+    if origin in spec.origins:
+        return
+    site = connection.headers.get("sec-fetch-site", "none")
+    changes = connection.scope["method"] not in ("GET", "HEAD")
+    foreign = origin is not None and origin.partition("://")[2] != own
+    if foreign or (changes and site not in ("none", "same-origin")):
+        raise Forbidden("The request comes from a page of another site.", where="Origin")
+
+
+def _hostname(url: str) -> str:
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).hostname or ""
+    return ""
+
+
+def _is_here(name: str) -> bool:
+    """Whether a host is this machine by any resolver: `0.0.0.0` too, which no other site can be called."""
+    if name == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(name)
+        address = getattr(address, "ipv4_mapped", None) or address
+        return address.is_loopback or address.is_unspecified
+    return False
+
+
+def _described(app: FastAPI, spec: ServiceSpec) -> dict[str, Any]:
+    """The OpenAPI document: with the bodies that routes read themselves, and problems by their own media type."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    models = [(one, "validation") for one in (bodies.PicturesBody, protocol.InferBody, protocol.InferAnswer)]
+    _, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    parts = found.setdefault("components", {})
+    parts.setdefault("schemas", {}).update(schemas["$defs"])
+    for path, operations in found["paths"].items():
+        for operation in operations.values():
+            for status in problems.PROBLEMS:
+                operation["responses"][status]["content"] = {
+                    problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}
+                }
+            if path in OPEN and spec.keys:
+                operation["security"] = []
+    if spec.keys:
+        parts["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        found["security"] = [{"bearer": []}, {"key": []}]
+    app.openapi_schema = found
+    return found
+
+
+def _answered(request: Request, answered: Response) -> Response:
+    """A problem, with `error` where clients of the protocol look for it."""
+    if request.scope["path"].startswith("/v2"):
+        problem = orjson.loads(answered.body)
+        answered.body = orjson.dumps(problem | {"error": problem["detail"]})
         answered.headers["content-length"] = str(len(answered.body))
     return answered
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VizslaError)
+    return _answered(request, problems.of(error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    return _answered(request, await problems.invalid(request, error))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answered = problems.answer(error.status_code, "refused", str(error.detail))
     answered.headers.update(error.headers or {})
-    return answered
+    return _answered(request, answered)
 
 
 async def _nobody(request: Request, error: Exception) -> Response:
@@ -251,4 +391,5 @@ async def _nobody(request: Request, error: Exception) -> Response:
 
 
 async def _defect(request: Request, error: Exception) -> Response:
-    return problems.answer(500, "defect", "This is a defect of Vizsla; the service's log has the traceback.")
+    what = "This is a defect of Vizsla; the service's log has the traceback."
+    return _answered(request, problems.answer(500, "defect", what))

@@ -30,7 +30,8 @@ class Metrics:
         def histogram(name: str, title: str, buckets: Sequence[float]) -> Histogram:
             return Histogram(name, title, BY, buckets=buckets, **kept)
 
-        self.requests = counter("requests", "Requests that were answered", "status")
+        self.requests = counter("requests", "Requests to a model that were answered", "status")
+        self.answers = Counter("answers", "All requests that were answered, also without a model", ("status",), **kept)
         self.classes = counter("predictions", "Pictures by the class that they were taken for", "class")
         self.refused = counter("pictures_refused", "Pictures that could not be looked at")
         self.in_flight = Gauge("requests_in_flight", "Requests being answered", BY, multiprocess_mode="livesum", **kept)

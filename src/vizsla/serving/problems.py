@@ -15,6 +15,7 @@ from vizsla.errors import NotSignedIn, TooMany, VizslaError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL = 1000
+MAX_ERRORS = 100
 RETRY_AFTER_S = 5
 
 STATUS = {
@@ -66,8 +67,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def answer(status: int, kind: str, detail: str, **fields: Any) -> JSONResponse:
-    """A problem as an answer."""
-    problem = Problem(kind=kind, title=HTTPStatus(status).phrase, status=status, detail=detail[:MAX_DETAIL], **fields)
+    """A problem as an answer. What was sent may stand in its texts, each of which is cut."""
+    cut = {name: value[:MAX_DETAIL] if isinstance(value, str) else value for name, value in fields.items()}
+    problem = Problem(kind=kind, title=HTTPStatus(status).phrase, status=status, detail=detail[:MAX_DETAIL], **cut)
     return JSONResponse(problem.model_dump(mode="json"), status, media_type=MEDIA_TYPE)
 
 
@@ -91,8 +93,11 @@ async def invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     wrong = [
         # Of a body that is no JSON the place is a number of bytes, and no field.
-        WrongField(field="body" if one["type"] == "json_invalid" else _place(one["loc"]), detail=one["msg"])
-        for one in error.errors()
+        WrongField(
+            field="body" if one["type"] == "json_invalid" else _place(one["loc"])[:MAX_DETAIL],
+            detail=one["msg"][:MAX_DETAIL],
+        )
+        for one in error.errors()[:MAX_ERRORS]
     ]
     first = f"{wrong[0].field}: {wrong[0].detail}" if wrong else "The request cannot be read."
     return answer(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", first, where=wrong[0].field, errors=wrong)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import math
 import struct
 from http import HTTPStatus
@@ -17,18 +18,27 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from fastapi import FastAPI, Header, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
-from vizsla.errors import InvalidInput
+from vizsla.errors import InvalidInput, TooLarge, from_dict
 from vizsla.serving import bodies
 from vizsla.serving.answering import Service, require_shape, shape_of, unless_gone
-from vizsla.serving.bodies import Picture
+from vizsla.serving.batcher import Pixels
+from vizsla.serving.bodies import Picture, Share
 from vizsla.serving.measured import measured
 from vizsla.serving.models import Served
+from vizsla.serving.spec import COPIES, JSON_COPIES, Limits
 
 LENGTH = struct.Struct("<I")
 HEADER = "inference-header-content-length"
-Data = list[Any]
+MAX_DIMENSIONS = 8
+# Six pictures of 224 px; parsing more would hold up others, and is better sent as bytes.
+MAX_PARTS = 1_000_000
+# Elements that are looked at before others have their turn.
+PIECE = 2**16
+# It is not validated, which would copy it: who uses it looks at what it is.
+Data = Annotated[Any, WithJsonSchema({"type": "array", "items": {}})]
+Parameters = dict[str, Any]
 
 
 class Tensor(BaseModel):
@@ -37,10 +47,10 @@ class Tensor(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    shape: list[Annotated[int, Field(ge=0, le=2**31)]]
+    shape: list[Annotated[int, Field(ge=0, le=2**31)]] = Field(max_length=MAX_DIMENSIONS)
     datatype: str
-    parameters: dict[str, Any] = {}
-    data: Data | None = Field(None, description="row by row, nested or flat; of BYTES: base64")
+    parameters: Parameters = {}
+    data: Data = Field(None, description="row by row, nested or flat; of BYTES: base64")
 
 
 class Wanted(BaseModel):
@@ -49,7 +59,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
 
 
 class InferBody(BaseModel):
@@ -58,16 +68,36 @@ class InferBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field("", max_length=200)
-    parameters: dict[str, Any] = {}
+    parameters: Parameters = {}
     inputs: list[Tensor] = Field(min_length=1, max_length=1)
     outputs: list[Wanted] = Field([], max_length=1)
 
 
+class Output(BaseModel):
+    """A tensor of an answer."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: Parameters = Field({}, description="`binary_data_size`, where the tensor is behind the JSON")
+    data: list[float | str] | None = Field(None, description="row by row, flat")
+
+
+class InferAnswer(BaseModel):
+    """What a model computes."""
+
+    id: str = Field("", description="as the request says, if it does")
+    model_name: str
+    model_version: str
+    outputs: list[Output]
+
+
 class Asked(NamedTuple):
-    """An inference, with the bytes that came behind its JSON."""
+    """An inference: the pixels, or else the files, that it is about."""
 
     body: InferBody
-    binary: bytes
+    pixels: Pixels | None
+    files: list[bytes]
 
 
 def install(app: FastAPI, service: Service) -> None:
@@ -75,24 +105,38 @@ def install(app: FastAPI, service: Service) -> None:
     _health(app, service)
     _about(app, service)
 
-    @app.post("/v2/models/{model}/infer", openapi_extra=BODY, response_class=Response, tags=["inference protocol"])
+    described: dict[str, Any] = {
+        "openapi_extra": BODY,
+        "responses": ANSWER,
+        "response_class": Response,
+        "tags": ["inference protocol"],
+    }
+
+    @app.post("/v2/models/{model}/infer", **described)
     async def infer(request: Request, model: str, length: Length = None) -> Response:
         """Compute the probabilities of the classes for a batch."""
         return await _infer(service, service.models.choose(model), request, length)
 
-    @app.post(
-        "/v2/models/{model}/versions/{version}/infer",
-        openapi_extra=BODY,
-        response_class=Response,
-        tags=["inference protocol"],
-    )
+    @app.post("/v2/models/{model}/versions/{version}/infer", **described)
     async def infer_version(request: Request, model: str, version: str, length: Length = None) -> Response:
         """The same with a certain version of a model."""
         return await _infer(service, service.models.choose(model, version), request, length)
 
 
 Length = Annotated[int | None, Header(alias=HEADER, ge=0, description="Bytes of the JSON; binary tensors follow it.")]
-BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": InferBody.model_json_schema()}}}}
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferBody"}}, **BINARY},
+    }
+}
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "What the model computes. Binary where that was asked for: JSON, and the tensor behind it.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/InferAnswer"}}, **BINARY},
+    }
+}
 
 
 def _health(app: FastAPI, service: Service) -> None:
@@ -158,107 +202,152 @@ def _model(service: Service, served: Served) -> dict[str, Any]:
 
 async def _infer(service: Service, served: Served, request: Request, length: int | None) -> Response:
     limits = service.spec.limits
-    with measured(service, served) as note:
-        async with bodies.body(request, limits, service.held) as data:
-            asked = _asked(data, length)
-            rows = await unless_gone(request, _rows(service, served, asked), limits.deadline_s)
-        answer = _answer(served, asked.body, rows)
+    with measured(service, served) as note, service.held.share() as share:
+        if length is not None and length > limits.max_json_bytes:
+            raise TooLarge(
+                f"The JSON is longer than {limits.max_json_bytes / 1e6:g} MB.",
+                where=HEADER,
+                remedy="Send tensors as bytes behind it.",
+            )
+        share.take((JSON_COPIES - COPIES) * (length or 0))
+        data = await bodies.whole(request, limits, share, json=length is None)
+        answer = await unless_gone(request, _answered(service, served, data, length, share), limits.deadline_s)
         note(HTTPStatus.OK)
         return answer
 
 
-async def _rows(service: Service, served: Served, asked: Asked) -> npt.NDArray[np.float32]:
-    """float32 (n, classes): what is wanted of a batch."""
-    tensor = asked.body.inputs[0]
+async def _answered(service: Service, served: Served, data: bytes, length: int | None, share: Share) -> Response:
+    asked = await service.parse(_asked, data, length, served, service.spec.limits)
+    del data
+    share.keep(min(share.num_bytes, asked.pixels.nbytes if asked.pixels is not None else sum(map(len, asked.files))))
+    if asked.pixels is not None:
+        rows = await service.compute(served, asked.pixels)
+    else:
+        rows = await _looked(service, served, asked.files, share)
+    return _answer(served, asked.body, rows)
+
+
+async def _looked(service: Service, served: Served, files: list[bytes], share: Share) -> npt.NDArray[np.float32]:
+    pictures = [Picture("", data) for data in files]
+    files.clear()
+    seen = await service.look(served, pictures, share)
+    for place, one in enumerate(seen):
+        if one.error is not None:
+            # A tensor has no room for a picture that failed. Whose fault it is stays as it is.
+            told = {"what": f"Picture {place}: {one.error.what}", "where": f"inputs.data.{place}"}
+            raise from_dict(one.error.as_dict() | told)
+    return np.stack([one.row for one in seen if one.row is not None])
+
+
+def _asked(data: bytes, length: int | None, served: Served, limits: Limits) -> Asked:
+    """What is asked for, and of what; may take a while."""
+    if length is not None and length > len(data):
+        raise InvalidInput("The JSON is shorter than the header says.", where=HEADER)
+    end = len(data) if length is None else length
+    found = bodies.loaded(data[:end], max_parts=MAX_PARTS)
+    bodies.require_small(found, max_items=MAX_DIMENSIONS, but="data")
+    try:
+        body = InferBody.model_validate(found)
+    except ValidationError as error:
+        raise bodies.wrong(error) from None
+    tensor = body.inputs[0]
+    binary = _binary(tensor, memoryview(data)[end:])
     if (tensor.name, tensor.datatype) == ("pictures", "BYTES"):
-        return await _looked(service, served, _files(tensor, asked.binary))
-    if (tensor.name, tensor.datatype) != ("pixels", "UINT8"):
+        asked = Asked(body, None, _files(tensor, binary, limits))
+    elif (tensor.name, tensor.datatype) == ("pixels", "UINT8"):
+        require_shape(served, tensor.shape)
+        if tensor.shape[0] > limits.max_pictures:
+            raise bodies.too_many(limits)
+        asked = Asked(body, _pixels(tensor, binary), [])
+    else:
         raise InvalidInput(
             f"The model takes no input {tensor.name[:60]!r} of {tensor.datatype[:20]}.",
             where="inputs",
             remedy="It takes `pixels` of UINT8, or `pictures` of BYTES.",
         )
-    pixels = _pixels(tensor, asked.binary)
-    require_shape(served, pixels)
-    if len(pixels) > service.spec.limits.max_pictures:
-        raise bodies.too_many(service.spec.limits)
-    return await service.compute(served, pixels)
+    tensor.data = None
+    return asked
 
 
-async def _looked(service: Service, served: Served, files: list[bytes]) -> npt.NDArray[np.float32]:
-    if not files:
-        raise InvalidInput("There is no picture to look at.", where="inputs.shape")
-    if len(files) > service.spec.limits.max_pictures:
-        raise bodies.too_many(service.spec.limits)
-    seen = await service.look(served, [Picture("", data) for data in files])
-    for place, one in enumerate(seen):
-        if one.error is not None:
-            # A tensor has no room for a picture that failed.
-            raise InvalidInput(f"Picture {place}: {one.error.what}", where=f"inputs.data.{place}")
-    return np.stack([one.row for one in seen if one.row is not None])
-
-
-def _asked(data: bytes, length: int | None) -> Asked:
-    if length is not None and length > len(data):
-        raise InvalidInput("The JSON is shorter than the header says.", where=HEADER)
-    end = len(data) if length is None else length
-    try:
-        return Asked(InferBody.model_validate(orjson.loads(data[:end])), data[end:])
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"This is no JSON: {error}"[:300], where="body") from None
-    except ValidationError as error:
-        raise bodies.wrong(error) from None
-
-
-def _binary(tensor: Tensor, binary: bytes) -> bytes | None:
+def _binary(tensor: Tensor, binary: memoryview) -> memoryview | None:
     """The bytes of a tensor that came behind the JSON; None: it is in the JSON."""
     num_bytes = tensor.parameters.get("binary_data_size")
     if num_bytes is None:
+        if binary:
+            raise InvalidInput(
+                f"There are {len(binary):,} bytes behind the JSON that belong to no tensor.",
+                where="inputs.parameters",
+                remedy="Say in `binary_data_size` of the input how many are its own.",
+            )
         return None
-    if num_bytes != len(binary) or tensor.data is not None:
+    if type(num_bytes) is not int or num_bytes != len(binary) or tensor.data is not None:
         raise InvalidInput("The bytes behind the JSON are not those of the tensor.", where="inputs.parameters")
     return binary
 
 
-def _pixels(tensor: Tensor, binary: bytes) -> npt.NDArray[np.uint8]:
-    raw = _binary(tensor, binary)
-    try:
-        found = np.frombuffer(raw, np.uint8) if raw is not None else _integers(tensor.data or [])
-        return found.reshape(tensor.shape)
-    except ValueError:
-        raise InvalidInput(
-            f"The data do not have {math.prod(tensor.shape):,} elements, as the shape says.", where="inputs.data"
-        ) from None
+def _pixels(tensor: Tensor, binary: memoryview | None) -> Pixels:
+    """Pixels of the shape that the tensor says, which is one that the model takes."""
+    num = math.prod(tensor.shape)
+    raw = binary if binary is not None else _integers(tensor.data, num)
+    if len(raw) != num:
+        raise InvalidInput("The data do not have as many elements as the shape says.", where="inputs.data")
+    return np.frombuffer(raw, np.uint8).reshape(tensor.shape)
 
 
-def _integers(data: Data) -> npt.NDArray[np.uint8]:
-    try:
-        found = np.array(data)
-    except ValueError:
-        found = np.array([])
-    if found.dtype.kind not in "iu" or not len(found) or found.min() < 0 or found.max() > 255:
-        raise InvalidInput("Pixels are whole numbers from 0 to 255, in lists of equal lengths.", where="inputs.data")
-    return found.astype(np.uint8)
+def _integers(data: Any, most: int) -> bytes:
+    """The numbers in lists, or in lists of lists, of which there are so many at most."""
+    wrong = InvalidInput("Pixels are whole numbers from 0 to 255, in lists of equal lengths.", where="inputs.data")
+    for _ in range(MAX_DIMENSIONS):
+        if not isinstance(data, list) or not data:
+            raise wrong
+        if len(data) > most:
+            raise InvalidInput("The data have more elements than the shape says.", where="inputs.data")
+        if not isinstance(data[0], list):
+            break
+        if any(type(one) is not list or len(one) != len(data[0]) for one in data):
+            raise wrong
+        data = list(itertools.chain.from_iterable(data))
+    found = bytearray()
+    for start in range(0, len(data), PIECE):
+        piece = data[start : start + PIECE]
+        if set(map(type, piece)) != {int}:
+            raise wrong
+        try:
+            found += bytes(piece)
+        except ValueError:
+            raise wrong from None
+    return bytes(found)
 
 
-def _files(tensor: Tensor, binary: bytes) -> list[bytes]:
-    raw = _binary(tensor, binary)
-    found = _elements(raw) if raw is not None else [_from_base64(one) for one in tensor.data or []]
+def _files(tensor: Tensor, binary: memoryview | None, limits: Limits) -> list[bytes]:
+    if binary is not None:
+        found = _elements(binary, limits)
+    elif not isinstance(tensor.data, list):
+        raise InvalidInput("There is no picture to look at.", where="inputs.data")
+    elif len(tensor.data) > limits.max_pictures:
+        raise bodies.too_many(limits)
+    else:
+        found = [_from_base64(one) for one in tensor.data]
     if tensor.shape not in ([len(found)], [len(found), 1]):
         raise InvalidInput(f"There are {len(found)} pictures, and the shape is {tensor.shape}.", where="inputs.shape")
+    if not found:
+        raise InvalidInput("There is no picture to look at.", where="inputs.shape")
     return found
 
 
-def _elements(raw: bytes) -> list[bytes]:
-    found, place = [], 0
+def _elements(raw: memoryview, limits: Limits) -> list[bytes]:
+    found: list[bytes] = []
+    place = 0
     while place < len(raw):
+        if len(found) == limits.max_pictures:
+            raise bodies.too_many(limits)
         if place + LENGTH.size > len(raw):
             raise InvalidInput("The bytes end within a length.", where="inputs.data")
         (num_bytes,) = LENGTH.unpack_from(raw, place)
         place += LENGTH.size
         if place + num_bytes > len(raw):
             raise InvalidInput("The bytes end within a picture.", where="inputs.data")
-        found.append(raw[place : place + num_bytes])
+        found.append(bytes(raw[place : place + num_bytes]))
         place += num_bytes
     return found
 

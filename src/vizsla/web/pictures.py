@@ -15,7 +15,7 @@ from fastapi import Query, Request
 from pydantic import Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.formparsers import MultiPartException
 
 from vizsla import files
 from vizsla.errors import InvalidInput, TooLarge
@@ -110,7 +110,8 @@ async def _form(request: Request, kind: str) -> list[UploadFile]:
             where="content-type",
             remedy="Send them as files of a form (multipart/form-data), or one as the body, as image/jpeg.",
         )
-    parser = MultiPartParser(request.headers, bodies.bounded(request, MAX_BYTES), max_files=MAX_PICTURES, max_fields=0)
+    pieces = bodies.bounded(request, MAX_BYTES)
+    parser = bodies.FormParser(request.headers, pieces, max_files=MAX_PICTURES, max_fields=0)
     try:
         form = await parser.parse()
     except MultiPartException as error:

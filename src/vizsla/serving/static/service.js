@@ -2,7 +2,7 @@
 const byId = (id) => document.getElementById(id);
 const [drop, answers, model, keyForm, linkForm] = ["drop", "answers", "model", "key", "by-link"].map(byId);
 const MOST_SHOWN = 60;
-let key = sessionStorage.getItem("key") ?? "";
+let key = sessionStorage.getItem("key") ?? "", served = [];
 
 async function ask(address, options = {}) {
   const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
@@ -37,7 +37,11 @@ function bar(share) {
 function place(name, picture) {
   const words = made("div", {}, made("p", { className: "soft" }, "Looking …"));
   const item = made("li", {}, picture, words);
-  if (picture.tagName === "IMG") picture.addEventListener("error", () => picture.replaceWith(made("span", { className: "nothing soft" }, name)));
+  if (picture.tagName === "IMG") {
+    // Either way the file is needed no longer, and would stay in memory as long as the page.
+    for (const end of ["load", "error"]) picture.addEventListener(end, () => URL.revokeObjectURL(picture.src));
+    picture.addEventListener("error", () => picture.replaceWith(made("span", { className: "nothing soft" }, name)));
+  }
   answers.prepend(item);
   while (answers.children.length > MOST_SHOWN) answers.lastChild.remove();
   return words;
@@ -91,21 +95,24 @@ keyForm.addEventListener("submit", (event) => {
   begin();
 });
 
+function tellOfModel() {
+  const one = served.find(({ name }) => name === (model.value || served[0].name)).versions.at(-1);
+  const figure = one.figures.find(({ split }) => split === "test") ?? one.figures[0];
+  const accuracy = figure?.accuracy;
+  byId("about").textContent = `${one.num_classes.toLocaleString("en")} classes, ${one.network}.` + (accuracy ? ` Right on ${(100 * accuracy.value).toFixed(1)} % (${(100 * accuracy.low).toFixed(1)} to ${(100 * accuracy.high).toFixed(1)}) of ${accuracy.num_pictures.toLocaleString("en")} ${figure.split} pictures.` : "");
+}
+
+model.addEventListener("change", tellOfModel);
+
 async function begin() {
   try {
     const { title, links, models } = await ask("/about");
+    served = models;
     document.title = byId("title").textContent = title;
     linkForm.hidden = !links;
     model.replaceChildren(...models.map(({ name }) => new Option(name, name)));
     byId("choices").hidden = models.length < 2;
-    const show = () => {
-      const one = models.find(({ name }) => name === (model.value || models[0].name)).versions.at(-1);
-      const figure = one.figures.find(({ split }) => split === "test") ?? one.figures[0];
-      const accuracy = figure?.accuracy;
-      byId("about").textContent = `${one.num_classes.toLocaleString("en")} classes, ${one.network}.` + (accuracy ? ` Right on ${(100 * accuracy.value).toFixed(1)} % (${(100 * accuracy.low).toFixed(1)} to ${(100 * accuracy.high).toFixed(1)}) of ${accuracy.num_pictures.toLocaleString("en")} ${figure.split} pictures.` : "");
-    };
-    model.addEventListener("change", show);
-    show();
+    tellOfModel();
   } catch (problem) {
     if (keyForm.hidden) byId("about").textContent = problem.message;
   }
