@@ -12,7 +12,7 @@ from vizsla.packaging import needed
 from vizsla.packaging.folder import LOCKS
 
 # Imported by the libraries themselves where they are there; what for, service.in says.
-UNSEEN = {"httptools", "uvloop", "python-multipart"}
+UNSEEN = {"httptools", "uvloop"}
 RUNTIMES = {"cpu": "onnxruntime", "cuda": "onnxruntime-gpu"}
 
 
