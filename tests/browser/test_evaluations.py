@@ -152,6 +152,16 @@ def test_a_picture_opens_with_its_scores_and_those_beside_it(server: Server, new
     page.get_by_label("For which class").select_option(index=2)
     third = server.client.get(f"/evaluations/measured/predictions/{beside[1]}").json()["top_labels"][2]
     page.get_by_alt_text(f"Where the network looked for {third}").wait_for()
+    ringed = f"/evaluations/measured/pictures/{found[0]['index']}?true={found[0]['label']}&order=file"
+    page.goto(ringed)
+    rest = {"class": found[0]["label"], "limit": 200}
+    same = [one["index"] for one in server.client.get("/evaluations/measured/predictions", params=rest).json()["items"]]
+    at = same.index(found[0]["index"])
+    assert f"{at + 1} of {len(same)}" in page.locator(".actions").inner_text()
+    turn, there = ("ArrowLeft", same[at - 1]) if at else ("ArrowRight", same[1])
+    with loaded(page):
+        page.keyboard.press(turn)
+    page.wait_for_url(f"**/pictures/{there}?true={found[0]['label']}&order=file")
     of_another_split = next(i for i in range(60) if i not in {one["index"] for one in found})
     for wrong in (f"{of_another_split}", "-1", "x"):
         assert page.goto(f"/evaluations/measured/pictures/{wrong}").status in (404, 422)

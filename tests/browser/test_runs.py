@@ -152,15 +152,28 @@ def test_the_page_of_a_job_follows_it_to_its_end(server: Server, new_page: Calla
 
 
 def test_without_a_gpu_the_last_layer_is_proposed(server: Server, new_page: Callable[..., Any]) -> None:
+    if any(one["device"]["name"] != "cpu" for one in server.client.get("/devices").json()):
+        pytest.skip("this machine has a GPU")
     page = new_page(server)
     page.goto("/runs/new")
     tune, said = page.locator("#f-spec-tune"), page.get_by_text("the last layer only is proposed")
     said.wait_for(timeout=LONG_MS)
     expect(tune).to_have_value("head")
     page.get_by_role("radio", name=re.compile("^lenet")).check()
-    expect(tune).to_have_value("")
+    expect(tune).to_have_value("", timeout=LONG_MS)
     expect(said).to_be_hidden()
     page.get_by_role("radio", name=re.compile("^tf_efficientnet_lite0")).check()
+    expect(tune).to_have_value("head", timeout=LONG_MS)
+    page.locator("#f-spec-preset").select_option("digits")
+    expect(tune).to_have_value("")
+    page.locator("#f-spec-preset").select_option("modern")
+    expect(tune).to_have_value("head")
+    page.evaluate("all => all.forEach(one => { one.open = true })", page.locator("details").element_handles())
+    page.locator("#f-spec-mixup").fill("0.2")  # what cannot be with it takes the proposal back
+    page.locator("#f-spec-mixup").press("Tab")
+    expect(tune).to_have_value("")
+    page.locator("#f-spec-mixup").fill("")
+    page.locator("#f-spec-mixup").press("Tab")
     expect(tune).to_have_value("head")
     tune.select_option("full")
     page.locator("#f-spec-preset").select_option("digits")

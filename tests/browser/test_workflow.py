@@ -82,10 +82,7 @@ def look(page: Any, picture: Path, workspace: Path, seen: Callable[[str], None] 
     with loaded(page):
         page.get_by_role("link", name="Try it").click()
     page.get_by_role("button", name=re.compile("^Export")).click()
-    page.wait_for_url(re.compile("/models/"), timeout=LONG_MS)
-    page.get_by_role("link", name=re.compile("^Try")).first.wait_for(timeout=LONG_MS)
-    with loaded(page):
-        page.get_by_role("link", name=re.compile("^Try")).first.click()
+    page.wait_for_url(re.compile("/models/.*/try$"), timeout=LONG_MS)
     page.set_input_files("#pictures", picture)
     page.get_by_text("1 picture looked at.").wait_for(timeout=LONG_MS)
     seen("try")

@@ -133,16 +133,25 @@ def read(
 
 def _surest(path: Path, label: str | None, predicted: str | None, wrong: bool) -> npt.NDArray[np.int64]:
     """The numbers of the rows that fit, the most probable answers first."""
+    found = _fitting(path, label, predicted, wrong)
     with pq.ParquetFile(path) as file:
-        known = file.read(columns=["label", "predicted", "probability"])
-    fits = np.ones(known.num_rows, dtype=bool)
-    for name, wanted in (("label", label), ("predicted", predicted)):
-        if wanted is not None:
-            fits &= pc.equal(known[name], wanted).to_numpy()
+        probability = file.read(columns=["probability"])["probability"].to_numpy()
+    return found[np.argsort(-probability[found], kind="stable")]
+
+
+def _fitting(path: Path, label: str | None, predicted: str | None, wrong: bool) -> npt.NDArray[np.int64]:
+    """The numbers of the rows that fit, in the order of the file. Names are read only where they are asked about."""
+    wanted = {"label": label, "predicted": predicted}
+    columns = [name for name, value in wanted.items() if wrong or value is not None]
+    with pq.ParquetFile(path) as file:
+        fits = np.ones(file.metadata.num_rows, dtype=bool)
+        known = file.read(columns=columns)
+    for name in columns:
+        if wanted[name] is not None:
+            fits &= pc.equal(known[name], wanted[name]).to_numpy()
     if wrong:
         fits &= pc.not_equal(known["label"], known["predicted"]).to_numpy()
-    found = np.flatnonzero(fits)
-    return found[np.argsort(-known["probability"].to_numpy()[found], kind="stable")]
+    return np.flatnonzero(fits)
 
 
 class Place(NamedTuple):
@@ -170,8 +179,7 @@ def place(
     Args:
         label, predicted, wrong, surest: see `read`.
     """
-    order = _surest(path, label, predicted, wrong)
-    order = order if surest else np.sort(order)
+    order = _surest(path, label, predicted, wrong) if surest else _fitting(path, label, predicted, wrong)
     with pq.ParquetFile(path) as file:
         numbers = file.read(columns=["index"])["index"].to_numpy()[order]
     found = np.flatnonzero(numbers == index)

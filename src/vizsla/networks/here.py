@@ -44,10 +44,10 @@ def is_here(name: str, published: str) -> bool | None:
     Args:
         published: where they are, in the words of `sources`.
     """
-    if is_installed(name):
-        return True
     if published == NOWHERE:
         return None
+    if is_installed(name):
+        return True
     if published.startswith(HUB):
         repository = published.removeprefix(HUB).partition("@")[0].replace("/", "--")
         snapshots = _hub_cache() / f"models--{repository}" / "snapshots"

@@ -40,7 +40,7 @@ WORTH_COMPILING_S = 1800.0
 # On a CPU a few pictures keep it as busy as many; a GPU is measured on a whole batch.
 CPU_PICTURES = 8
 TURNS, TURN_S = 3, 0.2
-# On a machine so busy that this is not enough, what was timed would say more of the others' work than of this one.
+# Where that is not enough, for a large network or on a busy machine, each format is timed in one layout at least.
 MOST_S = 30.0
 TRYING = "try number formats"
 
@@ -87,12 +87,10 @@ class Trial(NamedTuple):
 def choose(trial: Trial, cache: Path, on_progress: OnProgress = lambda *_: None) -> Arithmetic:
     """The fastest arithmetic for a network on a device, as asked where something was asked.
 
-    Where not all could be timed in `MOST_S`, it is the exact one.
-
     Args:
         trial: what to time.
         cache: JSON file that keeps what was found on this machine.
-        on_progress: told how many of how many candidates have been timed.
+        on_progress: told how many of how many timings are done.
     """
     if _is_small(trial.network):
         # Seconds at most are to be gained, and timings so short are mostly noise: the same seed would not always
@@ -105,8 +103,6 @@ def choose(trial: Trial, cache: Path, on_progress: OnProgress = lambda *_: None)
     if kept is not None:
         return kept
     found = _measure(trial, on_progress)
-    if not found.measured:
-        return found
     every = {**_kept(cache), key: found}
     with contextlib.suppress(OSError, VizslaError):  # what cannot be kept is measured again
         cache.parent.mkdir(exist_ok=True)
@@ -123,10 +119,7 @@ def _measure(trial: Trial, on_progress: OnProgress) -> Arithmetic:
         for channels_last in (True, False)
     ]
     speeds = _speeds(trial, candidates, on_progress)
-    if len(speeds) < len(candidates):
-        reason = f"the machine was too busy to time others in {MOST_S:.0f} s"
-        return candidates[0].model_copy(update={"compiled": spec.compile == "on", "reason": reason})
-    best = _fastest(candidates, speeds)
+    best = _fastest([one for one in candidates if _name(one) in speeds], speeds)
     if speeds[_name(best)] == 0.0 and trial.batch_size > 1:  # the training will find out how much fits
         return _measure(trial._replace(batch_size=trial.batch_size // 2), on_progress)
     best = _with_compilation(trial, best, speeds)
@@ -134,6 +127,8 @@ def _measure(trial: Trial, on_progress: OnProgress) -> Arithmetic:
     plain = best.model_copy(update={"compiled": False})
     speed = speeds.get(_name(best), speeds[_name(plain)])
     reason = f"fastest of {len(speeds)} that were timed: {speed:,.0f} pictures/s"
+    if not {_name(one) for one in candidates} <= speeds.keys():
+        reason += f"; there was no time for others within {MOST_S:.0f} s"
     if spec.compile == "on":
         reason += " before it was compiled, as asked"
     if trial.device.type == "cuda":  # what the trials took is free again, and is no part of the training's highest
@@ -147,18 +142,22 @@ def _measure(trial: Trial, on_progress: OnProgress) -> Arithmetic:
 def _speeds(trial: Trial, candidates: list[Arithmetic], on_progress: OnProgress) -> dict[str, float]:
     """Pictures a second of each candidate, the best of its turns: what else the machine does comes and goes.
 
-    Those for which there was no time are left out.
+    Those for which there was no time are left out, but for the first layout of each format.
     """
     speeds: dict[str, float] = {}
     began = time.monotonic()
+    formats = {one.precision for one in candidates}
+    # The exact format comes after the others: it gives up early where it is slow.
+    exact = candidates[0].precision
+    ordered = sorted(candidates, key=lambda one: (not one.channels_last, one.precision == exact))
     for turn in range(TURNS):
-        for candidate in reversed(candidates):  # the exact format comes last: it gives up early where it is slow
+        for place, candidate in enumerate(ordered):
             name, fastest = _name(candidate), max(speeds.values(), default=0.0)
             if turn and speeds[name] < fastest / 2:
                 continue  # it will not become the fastest
-            if speeds and time.monotonic() - began > MOST_S:
+            if len(speeds) >= len(formats) and time.monotonic() - began > MOST_S:
                 return speeds
-            on_progress(TRYING, len(speeds), len(candidates))
+            on_progress(TRYING, turn * len(ordered) + place, TURNS * len(ordered))
             speeds[name] = max(speeds.get(name, 0.0), _speed(trial, candidate, at_least=fastest / 2))
     return speeds
 

@@ -154,7 +154,7 @@ def show_pictures(
         request,
         "evaluation-pictures.html",
         twin=f"/api/v1/evaluations/{report.id}/predictions"
-        + query(**_asked(wanted), after=request.query_params.get("after")),
+        + query(**_rest(wanted), after=request.query_params.get("after")),
         report=report,
         wanted=wanted,
         same=_same(wanted),
@@ -181,7 +181,6 @@ def show_picture(  # noqa: PLR0917 - the parts of the address and who asks
         return made.unmade(request, ws, kept, found)
     report = Report.model_validate_json(found.body)
     _require_classes(report, wanted)
-    asked = _asked(wanted)
     one = evaluations.get_prediction(
         ws,
         report.id,
@@ -194,7 +193,7 @@ def show_picture(  # noqa: PLR0917 - the parts of the address and who asks
     return render(
         request,
         "evaluation-picture.html",
-        twin=f"/api/v1/evaluations/{report.id}/predictions/{index}" + query(**asked),
+        twin=f"/api/v1/evaluations/{report.id}/predictions/{index}" + query(**_rest(wanted)),
         report=report,
         one=one,
         same=_same(wanted),
@@ -212,7 +211,7 @@ def _require_classes(report: Report, wanted: Wanted) -> None:
             raise InvalidInput(what, where="class", remedy=did_you_mean(name, report.labels))
 
 
-def _asked(wanted: Wanted) -> dict[str, str | None]:
+def _rest(wanted: Wanted) -> dict[str, str | None]:
     """What is wanted, as REST calls it."""
     surest = "true" if wanted.order == "surest" else None
     return {

@@ -12,7 +12,7 @@ from vizsla.api import jobs
 from vizsla.api import tags as verbs
 from vizsla.errors import NotFound
 from vizsla.store.rows import Entry, Kind
-from vizsla.store.workspace import Workspace
+from vizsla.store.workspace import PASSING, Workspace
 from vizsla.web.kept import Kept
 from vizsla.web.pages import progress
 from vizsla.web.pages.render import render
@@ -45,20 +45,24 @@ class Written(NamedTuple):
     tags: list[str]
     tags_etag: str
     used_by: list[Entry]
+    """none where who asks may not delete it"""
 
 
 def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
     """What people have written about a thing, and whether who asks may change it: for `written.html`."""
     notes, tags = noted(request, ws, entry.kind, entry.id), labelled(request, ws, entry.kind, entry.id)
+    mine = may_change(ws, entry.owner)
+    # What passes holds up no deletion.
+    used_by = [child for child in ws.store.children(entry.id) if child.kind not in PASSING] if mine else []
     return {
         "about_it": Written(
             orjson.loads(bytes(notes.body))["notes"].strip(),
             notes.headers["etag"],
             orjson.loads(bytes(tags.body))["tags"],
             tags.headers["etag"],
-            ws.store.children(entry.id),
+            used_by,
         ),
-        "may_change": may_change(ws, entry.owner),
+        "may_change": mine,
     }
 
 

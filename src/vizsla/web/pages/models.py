@@ -12,7 +12,7 @@ from vizsla.api import evaluations as evaluation_verbs
 from vizsla.api import models as verbs
 from vizsla.errors import Conflict, NotFound
 from vizsla.models.card import Card
-from vizsla.store.rows import Entry, Kind
+from vizsla.store.rows import Entry, Job, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web import pictures
 from vizsla.web.kept import Kept, Known
@@ -116,7 +116,9 @@ def show_layers(
 
 
 @router.get("/runs/{reference}/try", response_model=None)
-def try_run(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLResponse | RedirectResponse:
+def try_run(
+    ws: Ws, kept: Known, request: Request, reference: str, job: str | None = None
+) -> HTMLResponse | RedirectResponse:
     """The page of the newest model of a run; without one, how to make it."""
     id = exact(ws, reference, "run")
     try:
@@ -127,8 +129,24 @@ def try_run(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLRespon
         work = [one for one in standing.work if _is_of(ws, one.job.thing, id)]
         twin = f"/api/v1/runs/{id}"
         return render(
-            request, "try-run.html", twin=twin, run=run, why=missing.what, changes=standing.changes, work=work
+            request,
+            "try-run.html",
+            twin=twin,
+            run=run,
+            why=missing.what,
+            changes=standing.changes,
+            work=work,
+            failed=_failed(ws, job),
         )
+
+
+def _failed(ws: Workspace, id: str | None) -> Job | None:
+    """The export that was asked for from here, if it came to nothing."""
+    try:
+        job = ws.store.jobs.find(id) if id else None
+    except NotFound:
+        return None
+    return job if job is not None and job.kind == "model" and job.error and not job.live else None
 
 
 def _is_of(ws: Workspace, model: str, run: str) -> bool:

@@ -20,7 +20,7 @@ from vizsla.store.rows import Entry, Job
 from vizsla.store.workspace import Workspace
 from vizsla.training import run as records
 from vizsla.training.run import Run
-from vizsla.training.spec import DIGITS, DIGITS_BATCH, GROUPS, RECIPES, TrainingSpec
+from vizsla.training.spec import AUGMENTS_EACH_PASS, DIGITS, DIGITS_BATCH, GROUPS, RECIPES, TrainingSpec
 from vizsla.web import auth
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import Listing
@@ -41,6 +41,7 @@ REFUSED_FOR = timedelta(days=1)
 FIRST_FIELDS = ("preset", "tune", "epochs", "batch_size", "learning_rate")
 PICKED = ("net", "weights", "device", "processes")
 DEFAULT_NET = TrainingSpec().net
+NOT_WITH_HEAD = (*AUGMENTS_EACH_PASS, "freeze_epochs", "layer_decay", "sync_batch_norm")
 CLASSIC = ("lenet", "alexnet", "googlenet")
 
 
@@ -122,6 +123,7 @@ def new_run(
         weights=values.get("weights", "auto"),
         begun=begun,
         devices=found,
+        not_with_head=NOT_WITH_HEAD,
         is_quick=source is None and all(one.name == "cpu" for one in found),
         suggested=_suggested(ws),
         first=list(first.values()),

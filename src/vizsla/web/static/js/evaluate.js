@@ -14,7 +14,7 @@ for (const [id, address] of Object.entries(ADDRESSES)) {
     try {
       const job = await create(address, values(form));
       clear(form);
-      location.assign(form.dataset.then ?? pageOf(job));
+      location.assign(form.dataset.then ? `${form.dataset.then}?job=${job.id}` : pageOf(job));
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
       mark(form, problem);

@@ -1,14 +1,19 @@
 // Where a network looked: its heat map takes the place of the picture in `card`.
 import { ask, Problem } from "./api.js";
 
-// network: { run, checkpoint }; body: the picture, as a form or a link; label: the class, or undefined for the surest.
+// network: { run, checkpoint }; body: the picture, as a form or a link, or what gets it; label: the class, or undefined for
+// the surest. Of several questions about a card the last one is answered.
+const last = new WeakMap();
 export async function explain(card, { run, checkpoint }, body, label) {
+  const mine = Symbol();
+  last.set(card, mine);
   const why = card.querySelector("[data-why]"), told = card.querySelector("[data-time]");
   const asked = new URLSearchParams({ checkpoint, ...(label !== undefined && { class: label }) });
   why.querySelector("button").disabled = true;
   told.textContent = "Looking into the network.";
   try {
-    const found = await ask("POST", `/api/v1/runs/${run}/explain?${asked}`, body);
+    const found = await ask("POST", `/api/v1/runs/${run}/explain?${asked}`, typeof body === "function" ? await body() : body);
+    if (last.get(card) !== mine) return;
     const seen = card.querySelector(".seen");
     const image = seen.querySelector("img") ?? seen.appendChild(document.createElement("img"));
     image.src = `data:image/png;base64,${found.picture}`;

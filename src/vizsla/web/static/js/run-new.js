@@ -31,10 +31,17 @@ function begin() {
     }
   }
 
+  const notWithHead = (form.getAttribute("data-quick") ?? "").split(" ").filter(Boolean);
+  function isAsked(name) {
+    const one = field(name);
+    return one?.type === "checkbox" ? one.checked : !["", "0", "none", "false"].includes(one?.value ?? "");
+  }
+
   // Without a GPU: what takes minutes, until somebody chooses otherwise.
   function propose() {
     if (!isProposed) return;
-    const fits = field("preset").value !== "digits" && (hasWeights || field("weights").value !== "auto");
+    // What an earlier run has learned is trained on as a whole.
+    const fits = field("preset").value !== "digits" && hasWeights && field("weights").value === "auto" && !notWithHead.some(isAsked);
     field("tune").value = fits ? "head" : "";
     document.getElementById("quick").hidden = !fits;
   }
@@ -94,6 +101,7 @@ function begin() {
     });
   });
   document.getElementById("look").addEventListener("click", (event) => send(event.target, async () => {
+    await tell();
     const { dataset, spec } = body();
     const found = await create("/api/v1/runs/preview", { dataset, spec });
     show(found);
