@@ -159,7 +159,7 @@ def _litserve(folder: Path, python: Path) -> Iterator[str]:
     program = Path(__file__).parent / "peers" / "litserve_serve.py"
     server = subprocess.Popen(
         [python, program, json.dumps(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(vizsla.__file__).parents[1])}, start_new_session=True,
     )  # fmt: skip
     url = f"http://127.0.0.1:{settings['port']}"
     try:

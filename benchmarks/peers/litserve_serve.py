@@ -1,6 +1,7 @@
-"""The same model behind LitServe, as its documentation writes such a server, with batches."""
+"""The same model behind LitServe, as its documentation writes such a server, with batches.
 
-from __future__ import annotations
+LitServe looks at the annotations themselves, so they are no texts here.
+"""
 
 import json
 import sys
