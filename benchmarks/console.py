@@ -42,6 +42,7 @@ PAGES = {
     "evaluation": "/evaluations/measured",
     "model": "/models/exported",
     "try it": "/models/exported/try",
+    "services": "/services",
     "jobs": "/jobs",
     "devices": "/devices",
 }

@@ -62,6 +62,8 @@ def _ask(client: TestClient, ws: Workspace, who: str, proofs: dict[str, str], ro
     body: dict[str, Any] = {"json": {}} if method in ("POST", "PUT", "PATCH") else {}
     if path.endswith("/extend"):
         body = {"json": {"epochs": 1}}
+    elif path.endswith("/services/{reference}/models"):
+        body = {"json": {"models": ["none"]}}
     elif path.endswith("/diagnose"):
         body = {"json": {"measure": "nothing"}}  # which is refused, and not measured
     elif method == "PATCH" and noun in FOLDERS:

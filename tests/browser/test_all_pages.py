@@ -15,10 +15,13 @@ from tests.browser.conftest import TINY
 from tests.support import Server, draw_shapes
 
 import vizsla
-from vizsla.api import accounts, datasets, evaluations, models, notes, predictions, runs, tags
+from vizsla.api import accounts, datasets, evaluations, jobs, models, notes, predictions, runs, services, tags
+from vizsla.serving.hosting import HostingSpec
+from vizsla.store.rows import Kind
 
 pytestmark = pytest.mark.slow
 
+KINDS: tuple[Kind, ...] = ("dataset", "run", "evaluation", "model", "prediction", "service")
 ROOT = Path(__file__).resolve().parents[2]
 ATTACK = '"><img src=x onerror=alert(1)>'
 LONG = "a name of two hundred characters that goes on and on " * 2
@@ -36,15 +39,17 @@ PATHS = (
     "/compare?run={name}&run={other}", "/evaluations", "/evaluations/{name}", "/evaluations/{name}/pictures",
     "/evaluations/{name}/pictures/{index}", "/models", "/models/{name}",
     "/models/{name}/try", "/predictions/new",
-    "/predictions/{name}", "/jobs", "/devices", "/account", "/accounts", "/about",
+    "/predictions/{name}", "/services", "/services/new", "/services/{name}", "/jobs",
+    "/devices", "/account", "/accounts", "/about",
 )  # fmt: skip
 PASSWORD = "correct horse battery"
 # How the names of buttons begin that make, change or delete something.
 CHANGES = (
     "New", "Begin", "Build", "Export", "Evaluate", "Delete", "Rename", "Stop", "Resume", "Clone", "Extend", "Save",
-    "Train", "Classify", "Choose", "Import", "Take", "A whole folder", "Preview", "Drop",
+    "Train", "Classify", "Choose", "Import", "Take", "Start", "Go over", "Only this", "Let it", "A whole folder",
+    "Preview", "Drop",
 )  # fmt: skip
-REFUSED = ("/accounts", "/datasets/new", "/runs/new", "/predictions/new")
+REFUSED = ("/accounts", "/datasets/new", "/runs/new", "/predictions/new", "/services/new")
 # These show nothing that a program would ask for.
 FORMS = ("/about", "/new", "/try")
 # Lists whose last columns are beyond the edge of their card.
@@ -70,7 +75,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
         evaluations.create(ws, ATTACK, split="test", name=ATTACK)
         models.export(ws, ATTACK, name=ATTACK)
         predictions.create(ws, ATTACK, pictures, name=ATTACK)
-        for kind in ("dataset", "run", "evaluation", "model", "prediction"):
+        service = services.start(ws, HostingSpec(models=(f"shapes={ATTACK}",), title=ATTACK), name=ATTACK)
+        services.update(ws, service.id, [f"shapes={ATTACK}"])
+        jobs.stop(ws, service.id)
+        while jobs.live_of(ws, service.id):
+            jobs.list_all(ws)
+        for kind in KINDS:
             id = ws.store.all(kind)[0].id
             notes.write(ws, kind, id, f"{ATTACK}\n</textarea><script>alert(1)</script>")
             tags.write(ws, kind, id, TAGS)
@@ -94,7 +104,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 def paths(full: Path) -> list[str]:
     """Every page, of things by their ids."""
     with vizsla.open(full) as ws:
-        ids = {kind: ws.store.all(kind)[0].id for kind in ("dataset", "run", "evaluation", "model", "prediction")}
+        ids = {kind: ws.store.all(kind)[0].id for kind in KINDS}
         other = ws.store.all("run")[-1].id
         index = evaluations.predictions(ws, ids["evaluation"], limit=1).rows[0]["index"]
     found = []

@@ -206,7 +206,14 @@ def test_one_class_is_told_where_the_pictures_were_brought(
     page.goto("/datasets/new")
     assert page.get_by_role("radio", name="On the server").count() == 0, "it reads no folders"
     _drop(page, tmp_path / "pictures")
-    page.locator(".card:has(#drop) > .said").get_by_text("There is one class only, 'ring'").wait_for()
+    told = page.locator(".card:has(#drop) > .said")
+    told.get_by_text("There is one class only, 'ring'").wait_for()
+    # Found out by opening the files, with all the rest of what there is.
+    (tmp_path / "pictures" / "square").mkdir()
+    (tmp_path / "pictures" / "square" / "0.png").write_text("no picture")
+    _drop(page, tmp_path / "pictures")
+    told.get_by_text("square").wait_for()
+    page.locator("#plan .warning").get_by_text("square").wait_for()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

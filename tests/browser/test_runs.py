@@ -184,6 +184,34 @@ def test_without_a_gpu_the_last_layer_is_proposed(server: Server, new_page: Call
     page.get_by_text("pretrained weights are not on the server's disk").wait_for(timeout=LONG_MS)
 
 
+def test_one_that_never_began_is_listed_and_tried_again(server: Server, new_page: Callable[..., Any]) -> None:
+    page = new_page(server, expects=(FAILED,))
+    page.goto("/runs/new")
+    fill(page, epochs=2, learning_rate=0.02, tune="head")
+    page.locator("#f-name").fill("first")
+    begin(page)  # the name is taken: told at its field
+    page.locator(".field:has(#f-name) .problem").get_by_text("There is a run named 'first' already").wait_for()
+    page.locator("#f-name").fill(f"{HOSTILE[:60]}, refused")
+    page.get_by_role("radio", name="the processor").check()
+    begin(page)
+    again = page.get_by_role("link", name="Change the settings, and try again")
+    again.wait_for(timeout=LONG_MS)
+    page.goto("/runs?state=failed")
+    notice = page.locator(".warning", has_text="never began").first
+    assert HOSTILE[:60] in notice.inner_text()
+    with loaded(page):
+        notice.get_by_role("link", name="Change the settings, and try again").click()
+    assert page.get_by_role("radio", name=re.compile("^lenet")).is_checked()
+    found = {name: page.locator(f"#f-spec-{name}").input_value() for name in ("epochs", "learning_rate", "tune")}
+    assert found == {"epochs": "2", "learning_rate": "0.02", "tune": "head"}
+    assert page.locator("#f-name").input_value() == f"{HOSTILE[:60]}, refused"
+    assert page.get_by_role("radio", name="the processor").is_checked()
+    page.locator("#f-spec-tune").select_option("scratch")
+    page.locator("#f-spec-epochs").fill("1")
+    begin(page)
+    state(page, "done")
+
+
 def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_page: Callable[..., Any]) -> None:
     page = new_page(server, expects=(FAILED,))
     page.goto("/runs/new?clone=first")
@@ -245,6 +273,12 @@ def test_curves_go_on_after_server_and_worker_were_killed(
     page.goto("/runs/outlives")
     state(page, "running")
     last_of(page, "loss")
+    tabs = [page.context.new_page() for _ in range(8)]  # a browser opens six connections to a server
+    for tab in tabs:
+        tab.goto("/runs/outlives")
+        last_of(tab, "loss")
+    for tab in tabs:
+        tab.close()
     page.evaluate("window.same = true")
     deadline = time.monotonic() + LONG_MS / 1000
     while len(list(folder.glob("checkpoints/0*"))) < 2:

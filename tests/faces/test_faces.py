@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -29,6 +30,7 @@ from vizsla.api import (
     notes,
     predictions,
     runs,
+    services,
     tags,
     things,
     uploads,
@@ -37,12 +39,13 @@ from vizsla.cli.main import app
 from vizsla.errors import Forbidden, InvalidInput, NotSignedIn
 from vizsla.events import ignore_event
 from vizsla.jobs.spec import JobSpec
+from vizsla.serving.hosting import HostingSpec
 
 pytestmark = pytest.mark.slow
 
 NOUNS = (
-    "accounts", "datasets", "runs", "evaluations", "models", "predictions", "jobs", "history", "logs", "machine",
-    "notes", "sweeps", "tags", "things", "trials", "uploads",
+    "accounts", "datasets", "runs", "evaluations", "models", "predictions", "services", "jobs", "history", "logs",
+    "machine", "notes", "sweeps", "tags", "things", "trials", "uploads",
 )  # fmt: skip
 SHA256 = hashlib.sha256(b"data").hexdigest()
 NO_UPLOAD = Path("upload:none")
@@ -162,6 +165,22 @@ def _asked(job: Any) -> Any:
     return {name: job[name] for name in ("kind", "name", "owner", "priority", "need", "retries")}
 
 
+def _steady(hosted: Any) -> Any:
+    """What of services does not change while they are looked at, and is the same of all of them."""
+    return {name: hosted[name] for name in ("title", "device", "workers", "host", "num_keys", "state", "error")}
+
+
+def _at_rest(at: Where, name: str) -> str:
+    """The id of a service that was asked to stop, when it has."""
+    id = services.get(at, name).id
+    deadline = time.monotonic() + 60
+    while jobs.live_of(at, id) is not None:
+        assert time.monotonic() < deadline
+        jobs.list_all(at)
+        time.sleep(0.05)
+    return id
+
+
 def _spec(at: Where) -> vizsla.DatasetSpec:
     return datasets.get(at, "shapes").spec
 
@@ -240,6 +259,35 @@ WHILE_BUSY = [
            lambda face: ("prediction", "rename", face, f"named {face}")),
     Change("things.rename", lambda at, face: things.rename(at, "dataset", face, f"named {face}"),
            lambda face: ("dataset", "rename", face, f"named {face}")),
+    Change("services.start", lambda at, face: services.start(at, HostingSpec(models=(f"named {face}",)), name=face),
+           lambda face: ("service", "start", f"named {face}", "--name", face, "--port", 0), compared=_steady),
+    Change("services.get", services.get, lambda face: ("service", "show", face),
+           compared=_steady),
+    Change("services.list_all", lambda at, face: services.list_all(at), lambda face: ("service", "list"),
+           compared=lambda told: [_steady(one) for one in told]),
+    Change("services.update", lambda at, face: services.update(at, face, [f"named {face}"]),
+           lambda face: ("service", "update", face, f"named {face}"), compared=_steady),
+    Change("jobs.stop", lambda at, face: jobs.stop(at, services.get(at, face).id),
+           lambda face: ("service", "stop", face), compared=_asked),
+    Change("services.resume", lambda at, face: services.resume(at, _at_rest(at, face)),
+           lambda face: ("service", "resume", face), compared=_steady, undone_by=str),
+    Change("services.submit_resume", lambda at, face: services.submit_resume(at, _at_rest(at, face)), None,
+           compared=_asked),
+    Change("services.ready", lambda at, face: services.ready(at, _job_of(at, "service", face)), None,
+           compared=_steady, undone_by=str),
+    Change("services.submit", lambda at, face: services.submit(
+               at, HostingSpec(models=(f"named {face}",)), name=f"more {face}"), None,
+           compared=_asked, undone_by=lambda face: f"more {face}"),
+    Change("notes.write", lambda at, face: notes.write(at, "service", face, "Of the second camera."),
+           lambda face: ("service", "notes", face, "Of the second camera."), lambda text: {"notes": text}),
+    Change("tags.write", lambda at, face: tags.write(at, "service", face, ["v2"]),
+           lambda face: ("service", "tags", face, "v2"), lambda found: {"tags": found}),
+    Change("things.rename", lambda at, face: things.rename(at, "service", _at_rest(at, face), f"named {face}"),
+           lambda face: ("service", "rename", face, f"named {face}")),
+    Change("services.delete", lambda at, face: services.delete(at, f"named {face}"),
+           lambda face: ("service", "delete", f"named {face}"), _deleted),
+    Change("services.delete", lambda at, face: services.delete(at, _at_rest(at, f"more {face}")),
+           lambda face: ("service", "delete", f"more {face}"), _deleted),
     Change("predictions.delete", lambda at, face: predictions.delete(at, f"named {face}"),
            lambda face: ("prediction", "delete", f"named {face}"), _deleted),
     Change("evaluations.delete", lambda at, face: evaluations.delete(at, f"named {face}"),
@@ -297,8 +345,9 @@ ONLY_HERE = {
     "evaluations.folder", "evaluations.of", "evaluations.page",
     "evaluations.place", "evaluations.predictions", "evaluations.predictions_path", "evaluations.tops", "jobs.keep",
     "jobs.standing",
-    "logs.is_live", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
+    "logs.is_live", "logs.size", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
     "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all", "runs.weights",
+    "services.named",
     "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit",
     "trials.find_rate", "trials.preview", "uploads.sweep",
 }  # fmt: skip
@@ -361,6 +410,18 @@ REFUSALS = [
     Refused("not-found", lambda at: models.export(at, "nowhere"), ("model", "export", "nowhere")),
     Refused("not-found", lambda at: models.get(at, "trained"), ("model", "show", "trained")),
     Refused("not-found", lambda at: models.delete(at, "nowhere"), ("model", "delete", "nowhere")),
+    Refused("not-found", lambda at: services.get(at, "nowhere"), ("service", "show", "nowhere")),
+    Refused("not-found", lambda at: services.resume(at, "nowhere"), ("service", "resume", "nowhere")),
+    Refused("not-found", lambda at: services.delete(at, "nowhere"), ("service", "delete", "nowhere")),
+    Refused("not-found", lambda at: services.start(at, HostingSpec(models=("nowhere",))),
+            ("service", "start", "nowhere", "--port", 0)),
+    Refused("invalid-input", lambda at: services.start(at, HostingSpec(models=("exported",), share=0.5)),
+            ("service", "start", "exported", "--port", 0, "--share", 0.5)),
+    Refused("invalid-input", lambda at: services.start(at, HostingSpec(models=("exported",), host="0.0.0.0")), None),
+    Refused("invalid-input", None,
+            ("service", "start", "exported", "--port", 0, "--host", "0.0.0.0")),
+    Refused("unavailable", lambda at: services.start(at, HostingSpec(models=("exported",), device="cuda:7")),
+            ("service", "start", "exported", "--port", 0, "--device", "cuda:7")),
     Refused("not-found", lambda at: jobs.get(at, "nowhere"), ("jobs", "show", "nowhere")),
     Refused("not-found", lambda at: jobs.stop(at, "nowhere"), ("jobs", "stop", "nowhere")),
     Refused("not-found", lambda at: things.find(at, "nowhere", "run", "model"), None),

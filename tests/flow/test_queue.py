@@ -204,6 +204,23 @@ def test_an_evaluation_and_an_export_wait_for_their_run(ws: Workspace) -> None:
     assert card.figures[0]["accuracy"]["value"] == report.headline["accuracy"].value
 
 
+def test_work_that_comes_in_the_middle_of_a_turn_waits_too(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = runs.submit(ws, "shapes", LONG, name="in the middle")
+    looked, children = ws.store.jobs.needed, []
+
+    def needed() -> dict[str, list[Job]]:
+        found = looked()
+        if not children:  # somebody asks for it just after it was looked at what waits for what
+            children.append(evaluations.submit(ws, "in the middle", split="val"))
+        return found
+
+    monkeypatch.setattr(ws.store.jobs, "needed", needed)
+    queue.turn(ws)
+    queue.turn(ws)
+    assert ws.store.jobs.get(children[0].id).cause == "waits for the run in the middle"
+    jobs.stop(ws, run.id)
+
+
 def test_what_waits_for_a_run_that_is_stopped_fails_with_its_reason(ws: Workspace) -> None:
     run = runs.submit(ws, "shapes", LONG, name="cut short")
     _until(_reached(ws, run, 6))

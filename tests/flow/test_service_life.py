@@ -19,15 +19,12 @@ import psutil
 import pytest
 from tests.support import Service, environment, kill_process
 
-import vizsla
 from vizsla import files
-from vizsla.api import models, runs
 from vizsla.models.card import CARD, Card
 from vizsla.serving.spec import SERVICE, ModelSpec, ServiceSpec, VersionSpec
 from vizsla.store.workspace import Workspace
 
 pytestmark = pytest.mark.slow
-TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 # The limits that a test cannot wait for, as an administrator cannot set them.
 IMPATIENT = """
 import sys
@@ -37,15 +34,6 @@ supervisor.SILENT_S = 2.0
 supervisor.STEADY_S = 1.0
 sys.exit(main(sys.argv[1:]))
 """
-
-
-@pytest.fixture(scope="module")
-def cards(ws: Workspace) -> list[Card]:
-    """Two models of two runs."""
-    return [
-        models.export(ws, runs.start(ws, "shapes", TINY.model_copy(update={"seed": seed})).run.id, name=name)
-        for seed, name in enumerate(("one", "another"))
-    ]
 
 
 @pytest.fixture
@@ -190,7 +178,7 @@ def test_keys_are_changed_without_a_gap(
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("k" * 20)
-    service = start(ws.root, "one", "--keys", keys, TMPDIR=str(tmp_path))
+    service = start(ws.root, "first", "--keys", keys, TMPDIR=str(tmp_path))
     (place,) = tmp_path.glob("*/service.json")
     asked: dict[str, Any] = {"headers": {"X-API-Key": "k" * 20}}
     assert service.client.get("/about", **asked).status_code == 200
@@ -200,6 +188,11 @@ def test_keys_are_changed_without_a_gap(
     while service.client.get("/about", **asked).status_code != 401:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    place.write_text(place.read_text().replace(f'"{"ab" * 32}"', ""))
+    service.process.send_signal(signal.SIGHUP)
+    assert service.process.stderr is not None
+    assert "comes to answer everybody only when it is begun anew" in service.process.stderr.readline()
+    assert service.client.get("/about").status_code == 401
 
 
 def test_at_its_end_nobody_is_left_waiting(keep: Callable[..., Kept]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Self
 
 from vizsla import files, work
@@ -19,6 +21,19 @@ PIECE_BYTES = 65_536
 POLL_S = 0.2
 
 
+def _paths(ws: Workspace, kind: Kind, id: str) -> tuple[Path, Path]:
+    """Where a log may lie: of work of which nothing is left, it is kept elsewhere."""
+    return ws.folder(kind, id) / work.LOG, ws.root / "cache" / f"{id}-{work.LOG}"
+
+
+def size(ws: Workspace, kind: Kind, id: str) -> int | None:
+    """How many bytes the log of what works on a thing has; None: there is neither thing nor log."""
+    for path in _paths(ws, kind, id):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size
+    return 0 if ws.folder(kind, id).exists() else None
+
+
 class Tail:
     """The log of what works on a thing. It stays open: one that is tidied away meanwhile is read to its end."""
 
@@ -28,9 +43,7 @@ class Tail:
         Raises:
             InvalidInput: the log has not come so far.
         """
-        folder = ws.folder(kind, id)
-        # Of work of which nothing is left, the log is kept elsewhere.
-        self._paths = (folder / work.LOG, ws.root / "cache" / f"{id}-{work.LOG}")
+        self._paths = _paths(ws, kind, id)
         self._file: IO[bytes] | None = None
         self.place = after
         """behind the last line that was read"""

@@ -262,6 +262,7 @@ def _register(ws: Workspace, kind: Kind, final: Path) -> None:
     try:
         facts = files.read_json(final)
         ids = [facts.get(part, {}).get("id") for part in ("dataset", "run", "subject", "model")]
+        ids += facts.get("model_names", {})
         known = ws.store.known([facts["id"], *ids])
         if facts["id"] in known:
             return  # it was finished while the sweep looked

@@ -55,7 +55,11 @@ app.command(
     "The exit status is 1 when there is a problem.",
 )
 app.command("vizsla.cli.devices:devices", name="devices", help="List the devices of this machine and who uses them.")
-app.command("vizsla.cli.serve:serve", name="serve", help="Serve a workspace by REST, and look after its queue.")
+app.command(
+    "vizsla.cli.serve:serve",
+    name="serve",
+    help="Serve a workspace to browsers, and to programs by REST; look after its queue.",
+)
 app.command("vizsla.cli.service:app", name="service", help="Let a model answer programs and people.")
 app.command("vizsla.cli.account:app", name="account", help="Say who may use a server, and see what they did.")
 app.command(

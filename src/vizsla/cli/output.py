@@ -24,6 +24,7 @@ STATE_STYLES = {
     "starting": "cyan",
     "running": "cyan",
     "stopping": "yellow",
+    "ailing": "red",
     "done": "green",
     "stopped": "yellow",
     "failed": "red",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,40 +10,11 @@ from cyclopts import Parameter
 
 from vizsla.cli.options import Common, count, make, with_options
 from vizsla.cli.output import next_step, out, print_json, safe
-from vizsla.cli.service import digests, specs
+from vizsla.cli.service import Audience, Manner, specs
 from vizsla.errors import InvalidInput
 from vizsla.packaging import folder, quoting
 from vizsla.packaging.spec import PackageSpec
 from vizsla.serving.spec import Limits, ServiceSpec
-
-
-@Parameter(name="*", group="Who may ask")
-@dataclass(frozen=True, kw_only=True)
-class Audience:
-    """Whom it answers."""
-
-    keys: Annotated[
-        Path | None,
-        Parameter(show_default=False, help="File with a key in each line, one of which requests must show."),
-    ] = None
-    public: Annotated[
-        bool, Parameter(negative="", show_default=False, help="Answer everybody who can reach it, without keys.")
-    ] = False
-    origin: Annotated[
-        tuple[str, ...],
-        Parameter(negative="", show_default=False, help="Site whose pages may ask (CORS), as https://example.org."),
-    ] = ()
-
-    def digests(self) -> list[str]:
-        """What is kept of the keys; refuses to answer everybody unless that is wanted."""
-        found = digests(self.keys)
-        if not found and not self.public:
-            raise InvalidInput(
-                "A container is reached from elsewhere, and everybody could ask.",
-                where="--keys",
-                remedy="Give --keys FILE with a key in each line, or say --public.",
-            )
-        return found
 
 
 @with_options(Limits, groups={"What is gathered, and what is refused": tuple(Limits.model_fields)})
@@ -56,22 +26,11 @@ def package(
         str | None,
         Parameter(show_default=False, help="Of image and manifests: a-z, 0-9 and dashes. Default: the first model's."),
     ] = None,
-    title: Annotated[str, Parameter(help="What the page is called.")] = "What is this?",
-    share: Annotated[
-        float | None,
-        Parameter(show_default=False, help="Of several versions, the share of requests that the last one gets."),
-    ] = None,
+    manner: Manner = Manner(),
     workers: Annotated[int, Parameter(help="Processes that answer, in each container.", converter=count)] = 1,
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where it is computed.")] = "cpu",
-    threads: Annotated[
-        int, Parameter(help="Threads that compute, in each process; 0: one a core.", converter=count)
-    ] = 0,
     cores: Annotated[float, Parameter(help="Cores that the manifests give to a container.")] = 2.0,
     drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 5.0,
-    allow_links: Annotated[
-        bool,
-        Parameter(negative="", show_default=False, help="Fetch pictures by links, from the public internet only."),
-    ] = False,
     audience: Audience = Audience(),
     common: Common = Common(),
 ) -> None:
@@ -82,18 +41,18 @@ def package(
     """
     if not served:
         raise InvalidInput("Name a model to serve.", remedy="`vizsla model list` shows those that there are.")
-    found = audience.digests()
+    found = audience.digests(reached_by="A container")
     service = make(
         ServiceSpec,
-        name=quoting.line(title),
+        name=quoting.line(manner.title),
         keys=found,
-        models=specs(served, share, common),
+        models=specs(served, manner.share, common),
         limits=make(Limits, **options),
         device=device,
-        threads=threads,
-        links=allow_links,
+        threads=manner.threads,
+        links=manner.allow_links,
         origins=audience.origin,
-        hosts=("*",) if audience.public else (),
+        hosts=audience.hosts,
     )
     spec = make(
         PackageSpec,

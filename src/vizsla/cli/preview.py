@@ -52,7 +52,10 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, object]]:
         ("network", f"{safe(found['network'])}, {found['num_parameters']:,} parameters, tuned: {settings['tune']}"),
         ("input", f"{size['width']} x {size['height']} px, {'grey' if size['channels'] == 1 else 'colour'}"),
         ("training", f"{steps} of up to {found['pictures_per_step']:,} pictures"),
-        ("memory", f"about {_memory(memory, 'total')}, of it {_memory(memory, 'activations')} for activations"),
+        (
+            "memory of tensors",
+            f"about {_memory(memory, 'total')}, of it {_memory(memory, 'activations')} for activations",
+        ),
         *((("largest batch", _largest(found)),) if found["largest_batch"] is not None else ()),
         ("changed (default)", safe(", ".join(changed) or "nothing")),
         *((name, safe(path)) for name, path in found["files"].items()),

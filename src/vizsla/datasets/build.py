@@ -119,13 +119,17 @@ def _fill_store(spec: DatasetSpec, found: Scan, preprocess: Preprocess, folder: 
     ) as writer:
         rows = read_all(spec, found, preprocess, writer, progress)
     if writer.count == 0:
-        first = [f"  {row.path}: {row.reason}" for row in rows[:5]]
-        raise InvalidInput(
-            f"None of the {len(rows)} files is a picture that can be used.",
-            where=str(spec.source),
-            remedy="\n".join(["The first of them:", *first, "Formats: JPEG, PNG, BMP, PPM, GIF, TIFF and WebP."]),
-        )
+        raise _none_usable(spec, rows)
     return _Filled(rows, encoding)
+
+
+def _none_usable(spec: DatasetSpec, rows: list[Row]) -> InvalidInput:
+    first = [f"  {row.path}: {row.reason}" for row in rows[:5]]
+    return InvalidInput(
+        f"None of the {len(rows)} files is a picture that can be used.",
+        where=str(spec.source),
+        remedy="\n".join(["The first of them:", *first, "Formats: JPEG, PNG, BMP, PPM, GIF, TIFF and WebP."]),
+    )
 
 
 class Kept(NamedTuple):
@@ -137,6 +141,8 @@ class Kept(NamedTuple):
 
 def without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row]) -> Kept:
     """Hold the classes against `min_per_class`, to which the pictures of val and test folders do not count."""
+    if rows and all(row.reason is not None for row in rows):
+        raise _none_usable(spec, rows)
     usable = Counter(row.label for row in rows if row.reason is None and row.split is None)
     small = [label for label in labels if usable[label] < spec.min_per_class]
     if small and spec.small_classes == "error":
@@ -145,7 +151,7 @@ def without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row])
         raise InvalidInput(
             f"Each class needs {spec.min_per_class} usable pictures to train with: {named}{more}.",
             where=str(spec.source),
-            remedy="Add pictures, or leave such classes out with --small-classes drop.",
+            remedy="Add pictures, or have small classes dropped (--small-classes drop).",
         )
     left = [label for label in labels if label not in small]
     if len(left) < 2:
@@ -153,7 +159,7 @@ def without_small_classes(spec: DatasetSpec, labels: list[str], rows: list[Row])
             f"Fewer than two classes have {spec.min_per_class} usable pictures to train with: {len(left)} of "
             f"{len(labels)} {'is' if len(left) == 1 else 'are'} left.",
             where=str(spec.source),
-            remedy="Add pictures, or ask for fewer with --min-per-class.",
+            remedy="Add pictures, or ask for fewer pictures a class (--min-per-class).",
         )
     reason = f"class dropped: fewer than {spec.min_per_class} usable pictures"
     dropped = set(small)

@@ -13,7 +13,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +26,10 @@ from vizsla.jobs.devices import as_option, capacity
 from vizsla.jobs.schedule import CPU, HOST, Holding, Need, Waiting, decide, require
 from vizsla.jobs.spec import JobSpec
 from vizsla.networks import own
+from vizsla.serving import hosting
+from vizsla.serving.spec import SERVICE, ModelSpec, ServiceSpec
 from vizsla.store.rows import Entry, Failure, Job, Kind, Thing
-from vizsla.store.workspace import FINAL_FILE, QUEUE, Workspace, discard_unfinished, require_maker
+from vizsla.store.workspace import FINAL_FILE, LASTING, QUEUE, Workspace, discard_unfinished, require_maker
 from vizsla.training import run
 
 WORKERS: dict[Kind, str] = {
@@ -35,11 +38,14 @@ WORKERS: dict[Kind, str] = {
     "model": "vizsla.models.worker",
     "evaluation": "vizsla.evaluation.worker",
     "prediction": "vizsla.models.batch",
+    "service": "vizsla.serving.hosted",
     "rate": "vizsla.training.finder",
 }
 # What stands in the events of work that is to go on, before its worker says anything.
 BEGINNINGS = ("resumed", "again")
 KEEPER = "vizsla.api.keeper"
+# A service that did well for as long is as good as new; and one that does not is started again that late.
+STEADY_S, MAX_PAUSE_S = 600.0, 60.0
 # Of an account that is no admin, in the queue at a time.
 MOST_JOBS = 1000
 
@@ -108,11 +114,11 @@ def turn(ws: Workspace) -> None:
         for job in ws.store.jobs.live():
             if job.state != "queued":
                 _look_after_safely(ws, job)
-        needed = ws.store.jobs.needed()
-        for job in ws.store.jobs.live():
-            if job.state == "queued":
-                _heed(ws, job, needed.get(job.id, []))
-        _start_some(ws, needed)
+        waiting = [job for job in ws.store.jobs.live() if job.state == "queued"]
+        needed = ws.store.jobs.needed()  # after the jobs: of one that was put there meanwhile it would be unknown
+        for job in waiting:
+            _heed(ws, job, needed.get(job.id, []))
+        _start_some(ws)
         _forget_ended_children(ws)
     finally:
         lock.release()
@@ -173,7 +179,11 @@ def _look_after(ws: Workspace, job: Job) -> None:
     if last is None or last["event"] not in events.FINAL:
         _ended_silently(ws, job, status)
     elif last["event"] == "failed":
-        _failed(ws, job, from_dict(last["error"]))
+        error = from_dict(last["error"])
+        if _may_come_back(job, error):
+            _again(ws, job, f"{error.what} It is tried again")
+        else:
+            _failed(ws, job, error)
     elif last["event"] == "done" and not ws.is_finished(job.kind, job.thing):
         _ended_silently(ws, job, status)
     else:
@@ -199,7 +209,7 @@ def _ended_silently(ws: Workspace, job: Job, status: int | None) -> None:
     """A worker was killed, or died in another way: the job goes on, unless that has happened too often."""
     folder = ws.folder(job.kind, job.thing)
     error = launch.death(status, folder)
-    if job.kind != "run" and ws.is_finished(job.kind, job.thing):
+    if job.kind not in LASTING and ws.is_finished(job.kind, job.thing):
         _end(ws, job, "done", "")  # killed between its last file and its last word
     elif job.stop_asked:
         _end(ws, job, "stopped", "killed while it was to stop")
@@ -209,13 +219,40 @@ def _ended_silently(ws: Workspace, job: Job, status: int | None) -> None:
         _end(ws, job, "failed", error.what, failure="defect", error=error)
     elif job.attempt <= job.retries:
         resumes = "from its last checkpoint" if (folder / FINAL_FILE["run"]).exists() else "from the beginning"
-        resumes = "from where it was" if (folder / work.PARTS).exists() else resumes
-        cause = f"{error.what} It goes on {resumes}: attempt {job.attempt + 1} of {job.retries + 1}."
-        ws.store.jobs.change(job, "queued", cause, held=())
+        resumes = "from where it was" if job.kind == "service" or (folder / work.PARTS).exists() else resumes
+        _again(ws, job, f"{error.what} It goes on {resumes}")
     elif status is None:
         _end(ws, job, "lost", error.what, failure="lost", error=error)
     else:
         _end(ws, job, "failed", error.what, failure="killed", error=error)
+
+
+def _again(ws: Workspace, job: Job, what: str) -> None:
+    """Have a job started again."""
+    attempt = job.attempt
+    if job.kind == "service":
+        if job.state == "running" and _seconds_in(job) > STEADY_S:
+            attempt = 1  # what has gone well for long is as if it had been started once
+        with events.EventLog(ws.folder(job.kind, job.thing) / work.EVENTS) as log:
+            log.write("again")
+    cause = f"{what}: attempt {attempt + 1} of {job.retries + 1}."
+    ws.store.jobs.change(job, "queued", cause, held=(), attempt=attempt)
+
+
+def _seconds_in(job: Job) -> float:
+    """How long a job has been in its state."""
+    return (datetime.now(UTC) - datetime.fromisoformat(job.changed_at)).total_seconds()
+
+
+def _pause_s(job: Job) -> float:
+    """How long a service is not started again: longer each time that it did not do well for long."""
+    return min(2.0 ** (job.attempt - 2), MAX_PAUSE_S) if job.kind == "service" and job.attempt > 1 else 0.0
+
+
+def _may_come_back(job: Job, error: VizslaError) -> bool:
+    """Whether a service that has answered before lacks only what may be there again: its port, its GPU."""
+    again = job.kind == "service" and 1 < job.attempt <= job.retries and not job.stop_asked
+    return again and error.kind in ("conflict", "unavailable")
 
 
 def _failed(ws: Workspace, job: Job, error: VizslaError) -> None:
@@ -242,7 +279,7 @@ def _end(
     finished = ws.is_finished(job.kind, job.thing)
     if error is not None and not finished:
         keep_log(ws, ws.folder(job.kind, job.thing), error)
-    if state == "done" and job.kind != "run":
+    if state == "done" and job.kind not in LASTING:
         _tidy(ws.folder(job.kind, job.thing))
     fields = error.as_dict() if error else None
     ws.store.jobs.change(job, state, cause, held=(), failure=failure, error=fields)
@@ -277,7 +314,7 @@ def _tidy(folder: Path) -> None:
     shutil.rmtree(folder / work.PARTS, ignore_errors=True)
 
 
-def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
+def _start_some(ws: Workspace) -> None:
     """Start what there is room for, and say of the others why they wait."""
     live = ws.store.jobs.live()
     queued = {job.id: job for job in live if job.state == "queued"}
@@ -285,9 +322,9 @@ def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
         return
     reasons = {
         id: f"waits for the {_title(other)}"
-        for id, others in needed.items()
+        for id, others in ws.store.jobs.needed().items()  # after the jobs, as above
         for other in others
-        if other.live and id in queued
+        if other.state != "done" and id in queued
     }
     try:
         ws.require_space()
@@ -296,7 +333,7 @@ def _start_some(ws: Workspace, needed: Mapping[str, Sequence[Job]]) -> None:
     ready = [
         Waiting(job.id, _title(job), job.owner, job.priority, Need.of(job.need))
         for job in queued.values()
-        if job.id not in reasons
+        if job.id not in reasons and _pause_s(job) <= _seconds_in(job)
     ]
     holding = [Holding(_title(job), job.owner, job.held, job.need["amount"]) for job in live if job.state != "queued"]
     decision = decide(ready, holding, capacity())
@@ -346,6 +383,8 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
         asked = records.read(folder / work.REQUEST, report.Request, remedy="Ask for it again.")
         given = asked.model_copy(update={"device": as_option(held)})
         files.write_json(folder / work.REQUEST, given.model_dump(mode="json"))
+    if job.kind == "service":
+        _make_service_ready(ws, folder)
     if job.kind not in ("run", "rate"):
         return
     request = records.read(folder / work.REQUEST, run.Request, remedy="Start a new run.")
@@ -358,6 +397,24 @@ def _make_ready(ws: Workspace, job: Job, folder: Path, held: tuple[str, ...]) ->
     files.write_json(folder / work.REQUEST, request.model_copy(update=changed).model_dump(mode="json"))
     if job.kind == "run" and ws.is_finished("run", job.thing):
         run.rewind(folder)
+
+
+def _make_service_ready(ws: Workspace, folder: Path) -> None:
+    """Write what is to be served; the workspace may have been moved. What was said before is no word of what comes."""
+    files.write_json(folder / SERVICE, located(ws, hosting.read(folder).service).model_dump(mode="json"))
+    if (folder / work.EVENTS).exists():
+        with events.EventLog(folder / work.EVENTS) as log:
+            log.write("again")
+
+
+def located(ws: Workspace, service: ServiceSpec) -> ServiceSpec:
+    """A service with the folders of its models, as they are now."""
+
+    def found(model: ModelSpec) -> ModelSpec:
+        versions = [one.model_copy(update={"folder": ws.folder("model", one.version)}) for one in model.versions]
+        return model.model_copy(update={"versions": tuple(versions)})
+
+    return service.model_copy(update={"models": tuple(map(found, service.models))})
 
 
 def _clear(folder: Path) -> None:
@@ -382,7 +439,8 @@ def stop(ws: Workspace, job: Job) -> None:
 
 def kill(ws: Workspace, job: Job) -> None:
     """End the worker of a job that was asked to stop, at once."""
-    signal_worker(ws, job, signal.SIGKILL)
+    # A service takes being asked twice for that, and ends its processes too.
+    signal_worker(ws, job, signal.SIGTERM if job.kind == "service" else signal.SIGKILL)
 
 
 def signal_worker(ws: Workspace, job: Job, number: signal.Signals) -> None:

@@ -34,6 +34,8 @@ class Need:
 
 BESIDE = Need((HOST,), 1, 1.0)
 """what work needs that has no device of its own"""
+NOTHING = Need((HOST,), 1, 0.0)
+"""what goes on for ever without a device of its own needs: it would keep others from their place for as long"""
 
 
 class Waiting(NamedTuple):
@@ -87,11 +89,7 @@ def decide(waiting: Iterable[Waiting], holding: Sequence[Holding], capacity: Map
     while left:
         job = min(left, key=lambda one: (-one.priority, sum(other.owner == one.owner for other in at_work)))
         left.remove(job)
-        fits = [
-            device
-            for device in job.need.among
-            if device not in kept and free.get(device, 0.0) >= _amount(job.need.amount, device, capacity) > 0
-        ]
+        fits = [device for device in job.need.among if _fits(job.need.amount, device, free, kept, capacity)]
         if len(fits) < job.need.count:
             reasons[job.id] = _reason(job.need, at_work, kept)
             kept |= {device: job for device in job.need.among if device not in kept}
@@ -103,6 +101,18 @@ def decide(waiting: Iterable[Waiting], holding: Sequence[Holding], capacity: Map
         at_work.append(Holding(job.title, job.owner, tuple(chosen), job.need.amount))
         starts[job.id] = tuple(chosen)
     return Decision(starts, reasons)
+
+
+def _fits(
+    amount: float | None,
+    device: str,
+    free: Mapping[str, float],
+    kept: Mapping[str, Waiting],
+    capacity: Mapping[str, float],
+) -> bool:
+    if amount == 0:
+        return device in capacity
+    return device not in kept and free.get(device, 0.0) >= _amount(amount, device, capacity) > 0
 
 
 def _amount(amount: float | None, device: str, capacity: Mapping[str, float]) -> float:

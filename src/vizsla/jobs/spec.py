@@ -26,3 +26,9 @@ class WaitedSpec(JobSpec):
     """The same of short work that somebody waits for, and soon asks for again where it was killed."""
 
     retries: int = Field(0, ge=0, le=100, description=JobSpec.model_fields["retries"].description)
+
+
+class ServiceJobSpec(JobSpec):
+    """The same of what goes on until it is stopped."""
+
+    retries: int = Field(100, ge=0, le=1000, description=JobSpec.model_fields["retries"].description)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from vizsla import events
-from vizsla.errors import DatabaseUnavailable
+from vizsla.errors import Busy, Conflict, DatabaseUnavailable, from_dict
 from vizsla.events import Event
 from vizsla.jobs.launch import interruptions
 from vizsla.store.rows import Change, Job
@@ -89,6 +89,37 @@ def until_ended(work: Waited, on_event: Callable[[Event], None], on_interrupt: O
         except BaseException:
             work.stop_unseen()
             raise
+
+
+def until_running(
+    look: Callable[[], Job], on_event: Callable[[Event], None], *, pause_s: float, patience_s: float
+) -> Job:
+    """Wait until a job that goes on until it is stopped is at work.
+
+    Args:
+        look: returns the job as it is now.
+        on_event: told by `waiting` why it waits.
+
+    Raises:
+        VizslaError: why it is not.
+    """
+    deadline = time.monotonic() + patience_s
+    told = ""
+    while True:
+        job = look()
+        if job.error is not None:
+            raise from_dict(job.error)
+        if not job.live:
+            raise Conflict(f"The {job.kind} {job.name!r} was stopped before it was at work.")
+        if job.state == "running":
+            return job
+        if job.state == "queued" and job.cause not in ("", told):
+            told = job.cause
+            on_event({"event": "waiting", "at": job.changed_at, "text": told})
+        if time.monotonic() > deadline:
+            remedy = f"`vizsla jobs show {job.id}` tells of it."
+            raise Busy(f"The {job.kind} {job.name!r} is not at work yet: it is {job.state}.", remedy=remedy)
+        time.sleep(pause_s)
 
 
 class Teller:

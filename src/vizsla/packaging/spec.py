@@ -6,8 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vizsla.serving.spec import ServiceSpec
-from vizsla.serving.supervisor import MAX_DRAIN_S, MAX_WORKERS
+from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, ServiceSpec
 
 # A name that images, hosts and Kubernetes' services may have, with room for endings.
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vizsla.errors import Conflict, InvalidInput, VizslaError
 from vizsla.serving import supervisor
-from vizsla.serving.spec import SERVICE, ServiceSpec, read
+from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, SERVICE, ServiceSpec, read
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -43,7 +43,12 @@ def _serve(asked: argparse.Namespace) -> None:
             asked.service, asked.workers, drain_s=asked.drain, tls_cert=asked.tls_cert, tls_key=asked.tls_key
         )
         names = ", ".join(model.name for model in spec.models)
-        supervisor.run(plan, listening, lambda: log.info("%s at %s, port %d.", names, asked.host, port))
+
+        def say(said: supervisor.Said, error: VizslaError | None) -> None:
+            if said == "serving":
+                log.info("%s at %s, port %d.", names, asked.host, port)
+
+        supervisor.run(plan, listening, say)
 
 
 def _check_reach(host: str, spec: ServiceSpec, public: bool) -> None:
@@ -68,10 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("service", type=Path, nargs="?", default=Path(SERVICE), help="service.json")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=_bounded(int, 0, 65535), default=8000, help="port to listen on")
-    parser.add_argument("--workers", type=_bounded(int, 1, supervisor.MAX_WORKERS), default=1, help="processes")
+    parser.add_argument("--workers", type=_bounded(int, 1, MAX_WORKERS), default=1, help="processes")
     parser.add_argument(
         "--drain",
-        type=_bounded(float, 0, supervisor.MAX_DRAIN_S),
+        type=_bounded(float, 0, MAX_DRAIN_S),
         default=0.0,
         help="seconds for which it says that it is not ready before it ends",
     )

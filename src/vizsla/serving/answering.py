@@ -178,9 +178,8 @@ class Service:
 
     def require_alive(self) -> None:
         """Raise `Busy` where a pass hangs."""
-        slowest = max((one.batcher.stuck_s for one in self.models.all()), default=0.0)
-        if slowest > STUCK_S:
-            raise Busy(f"A pass through a model has taken {slowest:.0f} s so far.", remedy="Start the service anew.")
+        if any(one.batcher.stuck_s > STUCK_S for one in self.models.all()):
+            raise Busy("A pass through a model hangs.", remedy="Another worker takes over in a moment.")
 
     def require_ready(self) -> None:
         """Raise `Busy` where requests should go elsewhere."""

@@ -60,7 +60,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Refuses heads, and what is not body in bodies, beyond `MAX_HEAD`."""
         self._unused += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        # A socket that it has become speaks when it likes.
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._unused > MAX_HEAD:
             if self.is_idle:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vizsla import records
+from vizsla.errors import InvalidInput
 
 SERVICE = "service.json"
 # How often a request is in memory while it is read and taken apart: what came, and what is made of it.
 COPIES, JSON_COPIES = 2, 4
+MAX_WORKERS, MAX_DRAIN_S = 64, 600
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 
 Name = Annotated[str, Field(pattern=NAME, description="letters, digits, dots, dashes: it becomes a part of addresses")]
@@ -30,7 +34,7 @@ class Limits(BaseModel):
     deadline_s: float = Field(30.0, gt=0, le=600, description="How long a request may take once it is here.")
     max_request_mb: float = Field(32.0, gt=0, le=1000, description="What one request may send.")
     max_json_mb: float = Field(16.0, gt=0, le=100, description="What one request may send as JSON.")
-    max_held_mb: float = Field(512.0, gt=0, description="What all requests may hold in memory at once.")
+    max_held_mb: float = Field(512.0, gt=0, le=1_000_000, description="What all requests may hold in memory at once.")
     max_pictures: int = Field(64, ge=1, le=1024, description="Pictures in a request, at most.")
     max_megapixels: float = Field(
         50.0, gt=0, le=200, description="Size of a picture, at most; larger ones are not decoded."
@@ -113,6 +117,68 @@ class ServiceSpec(BaseModel):
         if len({one.name for one in self.models}) < len(self.models):
             raise ValueError("two models have the same name")
         return self
+
+
+class Given(NamedTuple):
+    """A model that is to be served."""
+
+    name: str
+    """under which it is served; "": its own"""
+    title: str
+    """its own name"""
+    id: str
+    folder: Path
+
+
+def named(asked: str) -> tuple[str, str]:
+    """NAME=MODEL as these two, MODEL alone as "" and itself."""
+    name, equals, model = asked.partition("=")
+    return (name, model) if equals else ("", asked)
+
+
+def models(given: Iterable[Given], share: float | None) -> tuple[ModelSpec, ...]:
+    """Models to be served, those with the same name as versions of one.
+
+    Args:
+        share: of the requests, that the last of several versions gets; all by default.
+
+    Raises:
+        InvalidInput: there are not several, or it is no share, or a name cannot be a part of an address.
+    """
+    found: dict[str, list[Given]] = {}
+    for one in given:
+        found.setdefault(one.name or _address(one.title), []).append(one)
+    if share is not None and not any(len(versions) > 1 for versions in found.values()):
+        raise InvalidInput("There is one version only, which gets every request.", where="share")
+    return tuple(_model(name, versions, share) for name, versions in found.items())
+
+
+def _model(name: str, given: Sequence[Given], share: float | None) -> ModelSpec:
+    shares = _shares(len(given), share)
+    try:
+        versions = [
+            VersionSpec(version=one.id, folder=one.folder, share=part) for one, part in zip(given, shares, strict=True)
+        ]
+        return ModelSpec(name=name, versions=tuple(versions))
+    except ValidationError as error:
+        raise InvalidInput(
+            f"{name!r} cannot be served so: {error.errors()[0]['msg'].removeprefix('Value error, ')}.",
+            where="models",
+            remedy="A name has letters, digits, dots and dashes, and each version of it is another model.",
+        ) from None
+
+
+def _shares(num_versions: int, last: float | None) -> list[float]:
+    """Of the versions of a model: the last one gets its share, the one before it the rest."""
+    last = 1.0 if last is None or num_versions == 1 else last
+    if not 0 <= last <= 1:
+        raise InvalidInput(f"{last:g} is no share.", where="share", remedy="Use a number from 0 to 1.")
+    return [*([0.0] * (num_versions - 2)), 1 - last, last] if num_versions > 1 else [1.0]
+
+
+def _address(name: str) -> str:
+    """A name that can be a part of an address."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")[:60] or "model"
 
 
 def read(path: Path) -> ServiceSpec:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -17,15 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from vizsla.errors import VizslaError, WorkerDied, from_dict
-from vizsla.serving import metrics
+from vizsla import files
+from vizsla.errors import Conflict, InvalidInput, VizslaError, WorkerDied, from_dict
+from vizsla.serving import figures, metrics
 from vizsla.serving.order import ALIVE, READY, Order
 from vizsla.serving.spec import ServiceSpec, read
 
-MAX_WORKERS = 64
-MAX_DRAIN_S = 600
 # A worker that never came to take requests is started this often.
 MAX_TRIES = 3
 PAUSES_S = (0.1, 1.0, 5.0, 30.0)
@@ -52,31 +52,46 @@ class Plan(NamedTuple):
     """how long requests under way have to end"""
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    figures: Path | None = None
+    """where it writes every few seconds what was answered, see `figures.Figures`"""
 
 
-def run(plan: Plan, listening: socket.socket, on_ready: Callable[[], None]) -> None:
+Said = Literal["serving", "ailing", "changed", "refused"]
+"""a worker takes requests; none does any more; `service.json` was read again, and is served, or is not"""
+OnSaid = Callable[[Said, VizslaError | None], None]
+
+
+def run(plan: Plan, listening: socket.socket, on_said: OnSaid) -> None:
     """Serve until SIGTERM or Ctrl-C, then end all workers.
 
     Args:
-        on_ready: called when the first worker takes requests.
+        on_said: told how it goes, and of what does not, why.
 
     Raises:
         VizslaError: no worker came to take requests, and this is why.
         WorkerDied: as often as it was tried, without a word.
     """
-    with _shared_figures(plan.workers):
-        asyncio.run(_Supervisor(plan, listening, on_ready).run())
+    with _shared_figures(plan):
+        asyncio.run(_Supervisor(plan, listening, on_said).run())
 
 
 @contextlib.contextmanager
-def _shared_figures(workers: int) -> Iterator[None]:
-    """Where several workers put their figures, so that each can tell those of all."""
-    if workers == 1:
+def _shared_figures(plan: Plan) -> Iterator[None]:
+    """Where several workers put their figures, so that each can tell those of all, and this process too."""
+    if plan.workers == 1 and plan.figures is None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="vizsla-figures-") as folder:
-        os.environ[metrics.FOLDER] = folder
-        yield
+    if plan.figures is None:
+        with tempfile.TemporaryDirectory(prefix="vizsla-figures-") as folder:
+            os.environ[metrics.FOLDER] = folder
+            yield
+        return
+    own = plan.figures.with_suffix(".parts")  # no cleaner of temporary files comes here, nor is anything left behind
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    os.environ[metrics.FOLDER] = str(own)
+    yield
+    shutil.rmtree(own, ignore_errors=True)
 
 
 class _Life(NamedTuple):
@@ -161,6 +176,7 @@ class _Worker:
         if line == ALIVE:
             self.serves = True
         elif line == READY:
+            self.serves = True
             self._answers.put_nowait(None)
         else:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # it is not ours
@@ -168,26 +184,30 @@ class _Worker:
 
 
 class _Supervisor:
-    def __init__(self, plan: Plan, listening: socket.socket, on_ready: Callable[[], None]) -> None:
-        self._plan, self._listening, self._on_ready = plan, listening, on_ready
+    def __init__(self, plan: Plan, listening: socket.socket, on_said: OnSaid) -> None:
+        self._plan, self._listening, self._on_said = plan, listening, on_said
         self._spec = read(plan.service)
         self._workers: set[_Worker] = set()
         self._ending = asyncio.Event()
         self._rereading = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._told = False
+        self._ails = ""
+        """why no worker takes requests any more"""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self._end)
-        tasks: set[asyncio.Task[None]] = set()
-        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(asyncio.create_task(self._serve_anew())))
+        loop.add_signal_handler(signal.SIGHUP, self._reread)
         ending = asyncio.create_task(self._ending.wait())
         keeping = [asyncio.create_task(self._keep()) for _ in range(self._plan.workers)]
+        telling = asyncio.create_task(self._tell_figures())
         try:
             await asyncio.wait([ending, *keeping], return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._ending.set()
+            telling.cancel()
             self._listening.close()  # the workers have theirs: when they close it, nobody can connect any more
             self._tell(signal.SIGTERM)
             await asyncio.wait(keeping, timeout=self._plan.drain_s + self._plan.grace_s + 5)
@@ -196,10 +216,26 @@ class _Supervisor:
             if task.done() and (error := task.exception()) is not None:
                 raise error
 
+    async def _tell_figures(self) -> None:
+        """Write what was answered, from time to time."""
+        if self._plan.figures is None:
+            return
+        watcher = figures.Watcher(os.environ[metrics.FOLDER])
+        while True:
+            await asyncio.sleep(figures.EVERY_S)
+            with contextlib.suppress(OSError, VizslaError, ValueError):  # a worker may just be writing its own
+                told = await asyncio.to_thread(watcher.look)
+                files.write_json(self._plan.figures, told.model_dump(mode="json"))
+
     def _end(self) -> None:
         if self._ending.is_set():  # asked for twice: at once
             self._tell(signal.SIGTERM)
         self._ending.set()
+
+    def _reread(self) -> None:
+        task = asyncio.create_task(self._serve_anew())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _keep(self) -> None:
         """Have a worker until the end."""
@@ -218,8 +254,11 @@ class _Supervisor:
                         f"The service cannot begin: its worker ended with {status}, {failures} times.",
                         remedy="What it wrote above says why.",
                     )
-            what = f"could not begin: {why}" if why else f"ended with {status}"
+            what = f"could not begin: {' '.join(str(why).split()).removesuffix('.')}" if why else f"ended with {status}"
             log.warning("A worker of the service %s. Another one takes its place.", what)
+            if self._told and self._ails != what and not any(worker.serves for worker in self._workers):
+                self._ails = what
+                self._on_said("ailing", why or WorkerDied(f"The worker of the service {what}."))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), pause_s(failures))
 
@@ -238,9 +277,9 @@ class _Supervisor:
         except WorkerDied:
             ready = False
             worker.send(signal.SIGKILL)
-        if ready and not self._told:
-            self._told = True
-            self._on_ready()
+        if ready and (not self._told or self._ails):
+            self._told, self._ails = True, ""
+            self._on_said("serving", None)
         async with self._rereading:  # something else may have come to be served while it was started
             if ready and worker.spec is not self._spec and await self._ask(worker, self._spec) is not None:
                 worker.send(signal.SIGTERM)
@@ -279,27 +318,46 @@ class _Supervisor:
         async with self._rereading:
             try:
                 wanted = read(self._plan.service)
+                self._require_keys(wanted)
             except VizslaError as error:
-                log.error("What was served is served still: %s", error)
+                self._say_changed(error)
                 return
             before, asked = self._spec, [worker for worker in self._workers if worker.serves]
+            if not asked:
+                what = "None of its workers answers at this moment."
+                remedy = "Its log says why. Stop it, and have it serve something else then."
+                self._say_changed(Conflict(what, remedy=remedy))
+                return
             answers = await asyncio.gather(*(self._ask(worker, wanted) for worker in asked))
             errors = [answer for answer in answers if isinstance(answer, VizslaError)]
             if not errors:
                 self._spec = wanted
+                self._say_changed(None)
                 return
-            log.error("What was served is served still: %s", errors[0])
+            self._say_changed(errors[0])
             again = [worker for worker, answer in zip(asked, answers, strict=True) if answer is None]
             await asyncio.gather(*(self._ask(worker, before) for worker in again))
 
+    def _say_changed(self, error: VizslaError | None) -> None:
+        if error is not None:
+            log.error("What was served is served still: %s", error)
+        self._on_said("changed" if error is None else "refused", error)
+
+    def _require_keys(self, wanted: ServiceSpec) -> None:
+        """Refuse to answer everybody where it was begun for some: whether that is wanted was asked then."""
+        if self._spec.keys and not wanted.keys:
+            raise InvalidInput(
+                "A service that asks for keys comes to answer everybody only when it is begun anew.", where="keys"
+            )
+
     @staticmethod
     async def _ask(worker: _Worker, spec: ServiceSpec) -> VizslaError | None:
-        """Have a worker serve something; why it does not. One that dies meanwhile is replaced, and says nothing."""
+        """Have a worker serve something; why it does not. Should it die meanwhile, that may be the cause."""
         await worker.write(spec.model_dump_json())
         try:
             answer = await worker.answer()
         except WorkerDied:
-            return None
+            return WorkerDied("A worker ended while it went over.", remedy="The service's log may say why.")
         if answer is None:
             worker.spec = spec
         return answer

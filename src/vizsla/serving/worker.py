@@ -28,7 +28,7 @@ from vizsla.serving.app import create_app
 from vizsla.serving.order import ALIVE, ALIVE_S, READY, Order
 from vizsla.serving.spec import ServiceSpec
 
-HUNG = 70
+HUNG, SPARE_S = 70, 5.0
 # Threads that are done with their Python give way sooner than by default, since each request waits for several.
 SWITCH_S = 0.001
 
@@ -86,6 +86,10 @@ class _Server(uvicorn.Server):
         for line in sys.stdin:
             spec = ServiceSpec.model_validate_json(line)
             asyncio.run_coroutine_threadsafe(self._go_over(spec), loop).result()
+        # Nobody sees any more whether the loop hangs, and who comes next needs the address.
+        end = threading.Timer(self._order.drain_s + self._order.grace_s + SPARE_S, os._exit, (HUNG,))
+        end.daemon = True
+        end.start()
         loop.call_soon_threadsafe(self._end)
 
     async def _go_over(self, spec: ServiceSpec) -> None:
@@ -103,6 +107,8 @@ class _Server(uvicorn.Server):
 def main() -> int:
     """Answer requests until the end of standard input, or a signal."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # A warning for whatever is no HTTP would let strangers fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     sys.setswitchinterval(SWITCH_S)
     order = Order.model_validate_json(sys.stdin.readline())
     connections.allow_files()

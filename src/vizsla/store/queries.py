@@ -110,6 +110,21 @@ class Store:
             raise Conflict(f"What the {kind} {name!r} is made from was deleted meanwhile.") from None
         return row
 
+    def found_on(self, id: str, parents: Sequence[str]) -> None:
+        """Say that a thing is made from these too, which then stay as long as it does.
+
+        Raises:
+            Conflict: one of them is gone.
+        """
+        known = {parent.id for parent in self.parents(id)}
+        links = [{"child_id": id, "parent_id": parent} for parent in dict.fromkeys(parents) if parent not in known]
+        try:
+            with self._writer.begin() as connection:
+                if links:
+                    connection.execute(insert(link), links)
+        except IntegrityError:
+            raise Conflict("What it is made from was deleted meanwhile.") from None
+
     def rename(self, id: str, name: str) -> None:
         """Give a thing another name.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["dataset", "run", "model", "evaluation", "prediction", "rate"]
+Kind = Literal["dataset", "run", "model", "evaluation", "prediction", "service", "rate"]
 State = Literal["queued", "starting", "running", "stopping", "done", "failed", "stopped", "lost"]
 Failure = Literal["error", "memory", "disk", "killed", "lost", "defect", "parent"]
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-# One row for everything that has a name: a dataset, run, model, evaluation or prediction.
+# One row for everything that has a name: a dataset, run, model, evaluation, prediction or service.
 entry = Table(
     "entry",
     metadata,

@@ -20,8 +20,12 @@ FINAL_FILE: dict[Kind, str] = {
     "model": "model.json",
     "evaluation": "report.json",
     "prediction": "prediction.json",
+    "service": "hosting.json",
     "rate": "rates.json",
 }
+
+LASTING: frozenset[Kind] = frozenset({"run", "service"})
+"""the kinds that are whole before the work on them begins, and whose work can be taken up again"""
 
 PASSING: frozenset[Kind] = frozenset({"rate"})
 """the kinds of which nothing is kept once it was told to the one who asked"""

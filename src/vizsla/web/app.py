@@ -42,6 +42,7 @@ from vizsla.web.routes import (
     predictions,
     queue,
     runs,
+    services,
     tags,
 )
 from vizsla.web.routes import uploads as upload_routes
@@ -54,6 +55,7 @@ NOUNS = (
     evaluations,
     models,
     predictions,
+    services,
     jobs,
     queue,
     tags,

@@ -21,8 +21,10 @@ from vizsla.evaluation.report import read_report
 from vizsla.events import FINAL
 from vizsla.models.card import open_model
 from vizsla.models.predictions import open_prediction
+from vizsla.serving.figures import FIGURES
+from vizsla.serving.hosting import open_hosted
 from vizsla.store.rows import Kind
-from vizsla.store.workspace import FINAL_FILE, Workspace
+from vizsla.store.workspace import FINAL_FILE, LASTING, Workspace
 from vizsla.training import run
 from vizsla.web.schema import RunAnswer, read
 
@@ -103,7 +105,7 @@ class Kept:
             found = self._as_known(ws, kind, id, stamps)
             if found is not None:
                 return found
-            worker = files.lock_holder(ws.folder(kind, id)) if kind == "run" else None
+            worker = files.lock_holder(ws.folder(kind, id)) if kind in LASTING else None
             answer = open_(ws.folder(kind, id))
             item = Item(answer.model_dump_json().encode(), _facts(answer))
             if stamps:
@@ -118,7 +120,7 @@ class Kept:
                 return None
             self._known.move_to_end((kind, id))
         # A run that has ended says in its events that it goes on, before its worker begins.
-        if kind != "run" or (known.worker is None and known.item.facts["state"] in FINAL):
+        if kind not in LASTING or (known.worker is None and known.item.facts["state"] in FINAL):
             return known.item
         return known.item if known.worker == files.lock_holder(ws.folder(kind, id)) else None
 
@@ -138,19 +140,22 @@ def _run(folder: Path) -> RunAnswer:
     return RunAnswer.of(run.status(folder))
 
 
+GROWING: dict[Kind, tuple[str, ...]] = {"run": (work.EVENTS,), "service": (work.EVENTS, FIGURES)}
+"""the files that tell how work stands that is taken up again and again"""
 READERS: dict[Kind, Reader] = {
     "dataset": open_dataset,
     "run": _run,
     "model": open_model,
     "evaluation": read_report,
     "prediction": open_prediction,
+    "service": open_hosted,
 }
 
 
 def _facts(answer: Any) -> dict[str, str]:
     if isinstance(answer, RunAnswer):
         return {"state": answer.progress.state, "network": answer.run.network}
-    return {name: str(getattr(answer, name)) for name in ("network", "split") if hasattr(answer, name)}
+    return {name: str(getattr(answer, name)) for name in ("network", "split", "state") if hasattr(answer, name)}
 
 
 def _stamps(ws: Workspace, kind: Kind, id: str) -> tuple[int, ...]:
@@ -160,9 +165,9 @@ def _stamps(ws: Workspace, kind: Kind, id: str) -> tuple[int, ...]:
         found = _stamp(f"{folder}/{FINAL_FILE[kind]}")
     except OSError:
         return ()
-    if kind == "run":
+    for name in GROWING.get(kind, ()):
         with contextlib.suppress(FileNotFoundError):
-            found += _stamp(f"{folder}/{work.EVENTS}")
+            found += _stamp(f"{folder}/{name}")
     return found
 
 

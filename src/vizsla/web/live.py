@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from vizsla import events, work
+from vizsla.api import logs
 from vizsla.errors import InvalidInput
+from vizsla.store.rows import Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.schema import JobAnswer
 
@@ -31,7 +33,7 @@ PIECES_KEPT = 4
 log = logging.getLogger("vizsla.web")
 
 Key = tuple[str, str]
-"""what is watched: ("run", its id), ("job", its id) or ("jobs", "")"""
+"""what is watched: ("run", its id), ("job", its id), ("log", the id of either) or ("jobs", "")"""
 
 
 class Piece(NamedTuple):
@@ -85,6 +87,35 @@ class EventsSource:
         if not events.is_place(path, asked):
             raise _no_place()
         return asked
+
+
+class LogSource:
+    """The log of what works on a thing."""
+
+    def __init__(self, key: Key, ws: Workspace, kind: Kind, id: str) -> None:
+        self._what, self._id = key
+        self._ws = ws
+        self._log = kind, id
+
+    def end(self) -> int | None:
+        """How long the log is, and one more when it grows no more: what there is of a last line is a line then."""
+        size = logs.size(self._ws, *self._log)
+        return None if size is None else size + (not logs.is_live(self._ws, *self._log))
+
+    def after(self, place: int) -> Piece:
+        """The next lines."""
+        live = logs.is_live(self._ws, *self._log)  # before the log: no line is missed
+        with logs.Tail(self._ws, *self._log, after=place) as tail:
+            lines = [line._asdict() | {"next": str(line.next)} for line in tail.read(ended=not live)]
+            following = tail.place
+        return Piece(message("lines", what=self._what, id=self._id, items=lines, next=str(following)), following)
+
+    def place(self, asked: int | None) -> int:
+        """A place that the log has reached."""
+        size = logs.size(self._ws, *self._log) or 0
+        if asked is not None and asked > size:
+            raise _no_place()
+        return size if asked is None else asked
 
 
 class JobsSource:

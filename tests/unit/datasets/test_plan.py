@@ -107,3 +107,13 @@ def test_a_damaged_archive_has_no_first_picture(tmp_path: Path, pets: Path) -> N
         pass
     with pytest.raises(InvalidInput, match="no picture"):
         fitted(DatasetSpec(source=tmp_path / "empty.zip"))
+
+
+def test_where_no_file_is_a_picture_that_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "pets" / label / f"{number}.jpg").write_text("no picture")
+    told = plan(DatasetSpec(source=tmp_path / "pets"), tmp_path / "unpacked")
+    assert told.problem == "None of the 6 files is a picture that can be used."
+    assert "JPEG" in told.remedy

@@ -13,6 +13,8 @@ import uvicorn
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+from websockets.sync.client import connect
 
 from vizsla.serving import connections
 
@@ -28,7 +30,12 @@ ENDLESS = (
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the size of what it got; `/long` with much."""
+    """Answers with the size of what it got; `/long` with much. A socket says what it was told."""
+    if scope["type"] == "websocket":
+        websocket = WebSocket(scope, receive, send)
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        return
     request = Request(scope, receive)
     size = sum([len(part) async for part in request.stream()])
     long = scope["path"] == "/long"
@@ -40,10 +47,11 @@ class Running:
 
     def __init__(self) -> None:
         config = uvicorn.Config(
-            app, http=connections.BoundedProtocol, ws="none", lifespan="off", log_config=None, timeout_keep_alive=2
+            app, http=connections.BoundedProtocol, lifespan="off", log_config=None, timeout_keep_alive=2
         )
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.server = uvicorn.Server(config)
+        self.port = self._listening.getsockname()[1]
         self._thread = threading.Thread(target=self.server.run, args=([self._listening],))
         self._thread.start()
 
@@ -117,7 +125,11 @@ def test_who_says_nothing_or_stops_in_the_middle_of_a_head_is_let_go(
         assert b"200 OK" in ask(connection)
         connection.sendall(b"GET /")  # and after a request as before it
         assert to_the_end(connection) == b""
-    with server.connect() as connection:  # a body may take its time, the application says how long
+    with connect(f"ws://127.0.0.1:{server.port}") as told:  # a socket may take its time
+        time.sleep(1)
+        told.send("after a while")
+        assert told.recv(timeout=10) == "after a while"
+    with server.connect() as connection:  # and so may a body, the application says how long
         connection.sendall(HEAD + b"content-length: 2\r\n\r\na")
         time.sleep(1)
         connection.sendall(b"b")

@@ -108,6 +108,44 @@ def test_many_clients_have_one_reader(ws: Workspace, monkeypatch: pytest.MonkeyP
     assert len(read) == len(set(read)) == 5, "each place was read once for all thirty"
 
 
+def test_logs_are_told_line_by_line_and_a_last_line_without_an_end_when_the_work_has_ended(ws: Workspace) -> None:
+    run = ws.store.add("run", "talks")
+    folder = ws.folder("run", run.id)
+    folder.mkdir()
+    job = ws.store.jobs.add("run", run.id, "talks", owner="ada", need={})
+
+    def printed(text: str) -> None:
+        with (folder / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(text)
+
+    def lines(socket: Socket) -> list[str]:
+        return [line["text"] for told in socket.told if told["is"] == "lines" for line in told["items"]]
+
+    async def main() -> None:
+        watching = Live()
+        async with watching.reading():
+            wishes = [{"do": "watch", "what": "log", "id": id, "after": "0"} for id in ("talks", job.id)]
+            late = {"do": "watch", "what": "log", "id": "talks", "after": "999"}
+            sockets = [Socket(watching, [wishes[0]]), Socket(watching, [wishes[1]]), Socket(watching, [late])]
+            serving = [asyncio.create_task(Client(one, ws).serve()) for one in sockets]  # type: ignore[arg-type]
+            await _until(lambda: all(one.told for one in sockets))
+            assert [one.told[0]["id"] for one in sockets[:2]] == [run.id, job.id], "of a run, and of a job"
+            assert sockets[2].told[0]["where"] == "after", "no place to go on from"
+            printed("épochs: 3\nlo")
+            await _until(lambda: all(lines(one) == ["épochs: 3"] for one in sockets[:2]))
+            printed("ss: 0.3\nno end")
+            await _until(lambda: all(lines(one) == ["épochs: 3", "loss: 0.3"] for one in sockets[:2]))
+            ws.store.jobs.change(job, "stopped", "asked")
+            await _until(lambda: all(lines(one)[2:] == ["no end"] for one in sockets[:2]))
+            told = [one.told[-1] for one in sockets[:2]]
+            assert {one["next"] for one in told} == {str((folder / "log.txt").stat().st_size)}
+            for one in sockets:
+                one.gone.set()
+            await asyncio.gather(*serving)
+
+    asyncio.run(main())
+
+
 def test_the_events_of_any_job_are_told(ws: Workspace) -> None:
     entry = ws.store.add("dataset", "dogs")
     folder = ws.folder("dataset", entry.id)

@@ -33,9 +33,9 @@ STAGES = {
     "read": "Decode and resize the pictures",
     "measure": "Measure the mean picture",
 }
-# In the form beside the others; the rest is folded.
 # What most want who do not know better: the size of the network that is proposed, and pictures held out for the end.
 PROPOSED = {"width": 224, "height": 224, "val_percent": 10, "test_percent": 20}
+# In the form beside the others; the rest is folded.
 PLAIN = ("width", "height", "resize", "colour", "val_percent", "test_percent", "source")
 
 

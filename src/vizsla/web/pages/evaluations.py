@@ -140,16 +140,7 @@ def show_pictures(
         return made.unmade(request, ws, kept, found)
     report = Report.model_validate_json(found.body)
     _require_classes(report, wanted)
-    part = evaluations.list_predictions(
-        ws,
-        report.id,
-        label=wanted.true,
-        predicted=wanted.predicted,
-        wrong=wanted.wrong,
-        surest=wanted.order == "surest",
-        limit=PER_PAGE,
-        after=wanted.after,
-    )
+    part = evaluations.list_predictions(ws, report.id, **_filter(wanted), limit=PER_PAGE, after=wanted.after)
     return render(
         request,
         "evaluation-pictures.html",
@@ -181,15 +172,7 @@ def show_picture(  # noqa: PLR0917 - the parts of the address and who asks
         return made.unmade(request, ws, kept, found)
     report = Report.model_validate_json(found.body)
     _require_classes(report, wanted)
-    one = evaluations.get_prediction(
-        ws,
-        report.id,
-        index,
-        label=wanted.true,
-        predicted=wanted.predicted,
-        wrong=wanted.wrong,
-        surest=wanted.order == "surest",
-    )
+    one = evaluations.get_prediction(ws, report.id, index, **_filter(wanted))
     return render(
         request,
         "evaluation-picture.html",
@@ -211,15 +194,16 @@ def _require_classes(report: Report, wanted: Wanted) -> None:
             raise InvalidInput(what, where="class", remedy=did_you_mean(name, report.labels))
 
 
-def _rest(wanted: Wanted) -> dict[str, str | None]:
-    """What is wanted, as REST calls it."""
-    surest = "true" if wanted.order == "surest" else None
-    return {
-        "class": wanted.true,
-        "predicted": wanted.predicted,
-        "wrong": "true" if wanted.wrong else None,
-        "surest": surest,
-    }
+def _filter(wanted: Wanted) -> dict[str, Any]:
+    """What is wanted, as the routes take it."""
+    surest = wanted.order == "surest"
+    return {"label": wanted.true, "predicted": wanted.predicted, "wrong": wanted.wrong, "surest": surest}
+
+
+def _rest(wanted: Wanted) -> dict[str, Any]:
+    """What is wanted, as the addresses of REST have it."""
+    asked = {name: "true" if value is True else value or None for name, value in _filter(wanted).items()}
+    return {"class": asked.pop("label")} | asked
 
 
 def _same(wanted: Wanted) -> str:

@@ -18,7 +18,7 @@ from vizsla.web.schema import Ws
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 LATEST = 5
-SHOWN: tuple[Kind, ...] = ("run", "dataset", "model", "evaluation")
+SHOWN: tuple[Kind, ...] = ("run", "dataset", "model", "evaluation", "service")
 
 
 @router.get("/", response_class=HTMLResponse)

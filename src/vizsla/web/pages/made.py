@@ -52,8 +52,8 @@ def written(request: Request, ws: Workspace, entry: Entry) -> dict[str, Any]:
     """What people have written about a thing, and whether who asks may change it: for `written.html`."""
     notes, tags = noted(request, ws, entry.kind, entry.id), labelled(request, ws, entry.kind, entry.id)
     mine = may_change(ws, entry.owner)
-    # What passes holds up no deletion.
-    used_by = [child for child in ws.store.children(entry.id) if child.kind not in PASSING] if mine else []
+    # What passes holds up no deletion. The newest come first, in the order in which they have to go.
+    used_by = [child for child in reversed(ws.store.children(entry.id)) if child.kind not in PASSING] if mine else []
     return {
         "about_it": Written(
             orjson.loads(bytes(notes.body))["notes"].strip(),

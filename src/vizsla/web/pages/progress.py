@@ -13,6 +13,7 @@ from vizsla import events, work
 from vizsla.api import history, jobs
 from vizsla.errors import VizslaError
 from vizsla.events import Event
+from vizsla.serving import hosting
 from vizsla.store.rows import Job, Kind
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept
@@ -85,6 +86,11 @@ def _work(ws: Workspace, kept: Kept, job: Job) -> Work:
     if job.kind == "run" and (item := kept.get(ws, "run", job.thing)):
         run = orjson.loads(item.body)["run"]
         total = run["steps_per_epoch"] * run["spec"]["epochs"]
+    if job.kind == "service":
+        stands = hosting.standing(ws.folder("service", job.thing))
+        words = f"answers at {stands.url}" if stands.url else "loads its models"
+        words = "no worker of it answers" if stands.state == "ailing" else words
+        return Work(job, None, "", words, None, "", None, str(following))
     if not latest or job.state == "queued":
         words = READYING.get(job.kind, "loads libraries and pictures") if job.state in ("starting", "running") else ""
         return Work(job, None, "", words, None, "", total, str(following))

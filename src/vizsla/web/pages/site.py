@@ -21,10 +21,11 @@ from vizsla.web.pages import (
     models,
     predictions,
     runs,
+    services,
 )
 from vizsla.web.pages.render import wrong
 
-PAGES = (home, datasets, runs, compare, evaluations, models, predictions, jobs, devices, about)
+PAGES = (home, datasets, runs, compare, evaluations, models, predictions, services, jobs, devices, about)
 
 
 def install(app: FastAPI) -> None:

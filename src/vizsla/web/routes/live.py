@@ -11,10 +11,10 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from vizsla.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotSignedIn, VizslaError
+from vizsla.errors import DatabaseUnavailable, Forbidden, InvalidInput, NotFound, NotSignedIn, VizslaError
 from vizsla.store.workspace import Workspace
 from vizsla.web import auth
-from vizsla.web.live import POLL_S, EventsSource, JobsSource, Key, Live, Reader, Source, message
+from vizsla.web.live import POLL_S, EventsSource, JobsSource, Key, Live, LogSource, Reader, Source, message
 from vizsla.web.schema import Body, Ws, exact
 from vizsla.web.steady import Steady
 
@@ -30,8 +30,8 @@ class Wish(Body):
     """What a client sends."""
 
     do: Literal["watch", "leave"]
-    what: Literal["run", "job", "jobs"]
-    id: str = Field("", max_length=100, description="of a run: its id or name; of a job: its id")
+    what: Literal["run", "job", "jobs", "log"]
+    id: str = Field("", max_length=100, description="of a run: its id or name; of a job: its id; of a log: either")
     after: str | None = Field(None, pattern="^[0-9]{1,15}$", description="the `next` that it knows; null: from now on")
 
 
@@ -60,8 +60,19 @@ def _found(ws: Workspace, wish: Wish) -> tuple[Key, Source]:
     if wish.what == "run":
         id = exact(ws, wish.id, "run")
         return ("run", id), EventsSource(("run", id), ws.folder("run", id))
+    if wish.what == "log":
+        return _log(ws, wish.id)
     job = ws.store.jobs.get(wish.id)
     return ("job", job.id), EventsSource(("job", job.id), ws.folder(job.kind, job.thing))
+
+
+def _log(ws: Workspace, id: str) -> tuple[Key, Source]:
+    """The log of a job, or of a run, which outlives its jobs."""
+    with contextlib.suppress(NotFound):
+        job = ws.store.jobs.get(id)
+        return (key := ("log", job.id)), LogSource(key, ws, job.kind, job.thing)
+    run = exact(ws, id, "run")
+    return (key := ("log", run)), LogSource(key, ws, "run", run)
 
 
 class Client:

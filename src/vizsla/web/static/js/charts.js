@@ -7,6 +7,9 @@ const charts = new Set();
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const faded = (value, share) => `color-mix(in srgb, ${value} ${100 * share}%, transparent)`;
 
+// What is rounded to the same words is said once.
+const told = (words) => words.map((one, i) => (one === words[i - 1] ? "" : one));
+
 export class Chart {
   #lines = []; #marks = []; #plot = null; #shape = ""; #frame = 0; #zoomed = false; #log = false; #axis = "";
 
@@ -75,7 +78,7 @@ export class Chart {
       cursor: { drag: { x: true, y: false }, ...(this.options.synced ? { sync: { key: "curves" } } : {}) },
       scales: { x: { time: false }, y: { distr: this.#log ? 3 : 1, ...(this.options.range ? { range: this.options.range } : {}) } },
       axes: [
-        { stroke: text, font, grid, ticks: grid, values: (_, ticks) => ticks.map(x), size: 34 },
+        { stroke: text, font, grid, ticks: grid, values: (_, ticks) => told(ticks.map(x)), size: 34 },
         { stroke: text, font, grid, ticks: grid, size: 62, values: (_, ticks) => ticks.map((one) => (one === null ? "" : this.format(one))) },
       ],
       series: [

@@ -24,8 +24,8 @@ export async function explain(card, { run, checkpoint }, body, label) {
     why.querySelector("select").hidden = false;
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
-    told.textContent = problem.text;
+    if (last.get(card) === mine) told.textContent = problem.text;
   } finally {
-    why.querySelector("button").disabled = false;
+    if (last.get(card) === mine) why.querySelector("button").disabled = false;
   }
 }

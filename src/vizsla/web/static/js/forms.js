@@ -36,10 +36,13 @@ function fieldOf(form, name, text) {
   return known.filter((one) => at(one) >= 0).sort((a, b) => at(a) - at(b))[0];
 }
 
+// The field that a refusal is about. Of a name the server only says it in words.
+export const placeOf = (problem) => problem.where || (/ named '| cannot be a name/.test(problem.message ?? "") ? "name" : "");
+
 // Where a field is told to be wrong, and the rest of the form is not.
 export function mark(form, problem) {
   clear(form);
-  const where = problem.where || (/ named '| cannot be a name/.test(problem.message ?? "") ? "name" : "");
+  const where = placeOf(problem);
   const wrong = problem.errors?.length ? problem.errors : where ? [{ field: where, detail: problem.text }] : [];
   let first = null;
   for (const { field, detail } of wrong) {

@@ -1,43 +1,24 @@
 // What a worker prints, as it is printed.
+import { connect } from "./live.js";
+
 const KEPT_LINES = 5000;
 
-const FIRST_MS = 1000, LAST_MS = 15_000;
-
-// Reads on from a place in the log: the place behind it, and whether there may be more.
-async function read(place, after) {
-  const from = after, began = performance.now();
-  const asked = new URLSearchParams({ after, ...(place.dataset.follow && { follow: "true" }) });
-  try {
-    const response = await fetch(`${place.dataset.log}?${asked}`);
-    if (!response.ok) return { after, more: response.status === 429 || response.status >= 500 };
-    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      const lines = (rest + value).split("\n");
-      rest = lines.pop();
-      const told = lines.filter(Boolean).map(JSON.parse);
-      after = told.at(-1)?.next ?? after;
-      add(place, told.filter((line) => line.text !== null));
-    }
-  } catch {
-    return { after, more: true };
+async function read(place) {
+  const response = await fetch(place.dataset.log);
+  if (!response.ok) throw new Error(`The log answers ${response.status}.`);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    add(place, lines.filter(Boolean).map(JSON.parse));
   }
-  // A server that goes ends its answers as if the work had ended. Only when it has, the next answer is empty at once.
-  return { after, more: Boolean(place.dataset.follow) && (after !== from || performance.now() - began > FIRST_MS) };
 }
 
-async function follow(place) {
-  for (let after = "0", wait = FIRST_MS; ; wait = Math.min(1.7 * wait, LAST_MS)) {
-    const found = await read(place, after);
-    if (!found.more) break;
-    if (found.after !== after) wait = FIRST_MS;
-    after = found.after;
-    await new Promise((done) => setTimeout(done, wait));
-  }
-  if (!place.childElementCount) place.textContent = "Nothing was printed.";
-}
+// By the page's socket: an answer that goes on would take one of the six connections that a browser has for a server.
+const follow = (place) => connect().watch("log", place.dataset.follow, "0", (lines) => add(place, lines));
 
 function add(place, lines) {
   const atEnd = place.scrollHeight - place.scrollTop - place.clientHeight < 40;
@@ -60,4 +41,7 @@ function filter(place) {
 }
 
 for (const place of document.querySelectorAll("[data-log]")) wanted(place)?.addEventListener("input", () => filter(place));
-for (const place of document.querySelectorAll("[data-log]")) follow(place);
+for (const place of document.querySelectorAll("[data-log]")) {
+  if (place.dataset.follow) follow(place);
+  else read(place).catch((problem) => (place.textContent = problem.message));
+}

@@ -2,7 +2,7 @@
 import { say } from "./actions.js";
 import { ask, create, Problem } from "./api.js";
 import { showFits } from "./fits.js";
-import { clear, mark, values } from "./forms.js";
+import { clear, mark, placeOf, values } from "./forms.js";
 import { show } from "./plan.js";
 import { bindSource, complain, fromBrowser, named, quiet, resend, source } from "./sources.js";
 
@@ -23,8 +23,7 @@ function wanted() {
 
 // An error at the field that it is about: also where a path, or the words, name it.
 function tell(problem) {
-  if (problem.status === 409 && !problem.where && /dataset/.test(problem.message)) problem.where = "name";
-  if (/cannot be a name/.test(problem.message)) problem.where = "name";
+  problem.where = placeOf(problem);
   if (named() && problem.where.startsWith(named())) problem.where = "spec.source";
   problem.errors = problem.errors.map(({ field, detail }) => {
     const named = form.elements.namedItem(field) ? null : [...form.elements].find((one) => one.name.startsWith("spec.") && detail.includes(one.name.slice(5)));

@@ -39,7 +39,7 @@ export function show(place, plan) {
   place.replaceChildren(make("h2", `${shown(used)} pictures in ${shown(plan.labels.length)} classes`));
   const how = plan.exact
     ? "Every file was opened."
-    : `Of the files ${shown(plan.opened)} were opened, ${shown(plan.unreadable)} of which are no pictures; the counts may change a little.`;
+    : `${shown(plan.opened)} of the files were opened, ${plan.unreadable ? `and ${shown(plan.unreadable)} of them are no pictures` : "all of them pictures"}; the counts may change a little.`;
   place.append(make("p", `${shown(plan.found)} files found, ${shown(plan.rejected)} will be rejected. ${how}`, "soft small"));
   if (plan.problem) {
     const warning = make("div", "", "warning bad");

@@ -31,7 +31,7 @@ export function show({ summary, rates, charts }) {
     ["Parameters", counted(summary.num_parameters)],
     ["What is trained", settings.tune],
     ["Optimiser", `${settings.optimizer}, learning rate ${short(settings.learning_rate)}, ${settings.schedule}`],
-    ["Memory, about", needed(summary.memory)],
+    ["Memory of tensors, about", needed(summary.memory)],
     ["Largest batch that fits", summary.largest_batch === null ? "" : counted(summary.largest_batch)],
   ];
   place.querySelector("[data-facts]").replaceChildren(...facts.filter(([, value]) => value).map(([title, value]) => fact(title, value)));

@@ -68,8 +68,18 @@ function begin() {
     if (!asked) return;
     fillIn(form, asked);
     choose(asked.spec.net);
+    fillWhere(asked.spec);
     isProposed &&= !asked.spec.tune;
     for (const fold of form.querySelectorAll("details")) fold.open ||= [...fold.querySelectorAll("input, select")].some((one) => asked.spec[one.name.slice(5)] !== undefined);
+  }
+
+  function fillWhere({ device = "auto", processes = 1 }) {
+    const kind = device.startsWith("cuda:") ? "these" : device === "cuda" ? "next" : device;
+    const place = form.querySelector(`[name='-where'][value='${kind}']`), count = form.querySelector("[name='-count']");
+    if (place) place.checked = true;
+    if (count) count.value = processes;
+    const cards = kind === "these" ? device.replaceAll("cuda:", "").split(",") : [];
+    for (const one of form.querySelectorAll("[name='-card']")) one.checked = cards.includes(one.value);
   }
 
   async function send(button, act) {

@@ -2,7 +2,8 @@
 import { get } from "./api.js";
 import { Chart } from "./charts.js";
 
-const EVERY_MS = 5000;
+// Samples of long work are further apart than this: it is asked for no more often than there are new ones.
+const LEAST_MS = 5000;
 
 function lines(samples, cores) {
   const start = Date.parse(samples[0].at);
@@ -28,15 +29,20 @@ export async function follow(isLive) {
   const chart = (name, how) => new Chart(host.querySelector(`[data-plot="${name}"]`), { ...how, synced: false });
   const plots = { use: chart("use", { format: "share" }), memory: chart("memory") };
   const { system } = await get("/api/v1/machine");
+  let inSight = true;
+  new IntersectionObserver(([one]) => (inSight = one.isIntersecting)).observe(host);
   const again = async () => {
+    let every = LEAST_MS;
     try {
-      const samples = document.hidden ? null : await get(host.dataset.usage);
+      // What is hidden for want of samples is never in sight.
+      const samples = document.hidden || !(inSight || host.hidden) ? null : await get(host.dataset.usage);
       if (samples) host.hidden = samples.length < 2;
+      every = Math.max(every, 1000 * (samples?.at(-1)?.every_s ?? 0));
       if (samples?.length > 1) for (const [name, drawn] of Object.entries(lines(samples, system.cores))) plots[name].show(drawn, { axis: "time" });
     } catch (problem) {
       if (![0, 429, 503].includes(problem.status)) throw problem; // a server that is away comes back
     }
-    if (isLive) setTimeout(() => again().catch(() => {}), EVERY_MS);
+    if (isLive) setTimeout(() => again().catch(() => {}), every);
   };
   await again();
 }

@@ -1,0 +1,44 @@
+// Services: how they stand and what they have answered, asked for anew while somebody looks.
+import { ask, get, Problem } from "./api.js";
+import { clear, mark } from "./forms.js";
+import { refresh } from "./fresh.js";
+import { connect } from "./live.js";
+
+const EVERY_MS = 5000;
+const place = document.querySelector("[data-service]");
+let timer = 0;
+
+async function look() {
+  clearTimeout(timer);
+  if (!document.hidden) await refresh().catch(() => {});
+  timer = setTimeout(look, EVERY_MS);
+}
+
+// Of a list: every job of a service; of a page: those of its own.
+const mine = (job) => job.kind === "service" && ["", job.thing].includes(place.dataset.service);
+
+if (place) {
+  connect().watch("jobs", "", place.dataset.changes, (items) => items.some((one) => mine(one.job)) && look());
+  timer = setTimeout(look, EVERY_MS);
+}
+
+const form = document.getElementById("update");
+form?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = form.querySelector("button"), { thing, address, model } = form.dataset;
+  const share = Number(form.elements.part.value) / 100, newest = `${model}=${form.elements.other.value}`;
+  button.disabled = true;
+  try {
+    // As it is now: others may have changed it since the page was made.
+    const versions = (await get(thing)).models[0].versions.sort((one, other) => one.share - other.share);
+    const body = share >= 1 ? { models: [newest] } : { models: [`${model}=${versions.at(-1).version}`, newest], share };
+    await ask("POST", address, body);
+    clear(form);
+    location.reload();
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    mark(form, problem);
+  } finally {
+    button.disabled = false;
+  }
+});
