@@ -108,7 +108,7 @@ def _sweep(ws: Workspace, name: str, **where: int) -> subprocess.Popen[bytes]:
         env=environment(ws.root) | {"TERM": "xterm"},
         **where,  # type: ignore[call-overload]
     )
-    _until(lambda: any(job.name == f"{name}-1" and job.state == "running" for job in jobs.list_all(ws)))
+    _until(lambda: any(job.name == f"{name}-1" and ws.is_finished("run", job.thing) for job in jobs.list_all(ws)))
     return process
 
 

@@ -214,8 +214,12 @@ def require_finished(ws: Workspace, entry: Entry) -> None:
     job = ws.store.jobs.live_of(entry.id)
     if job is None:
         raise Conflict(f"{what}.", remedy="Make it again.")
-    why = f": it {job.cause}" if job.state == "queued" and job.cause else ""
-    raise Conflict(f"{what}; it is {job.state}{why}.", remedy=f"`vizsla jobs show {job.id}` shows how it stands.")
+    stands: str = job.state
+    if job.state == "queued" and job.cause:
+        stands = f"queued: it {job.cause}"
+    elif job.state == "running" and entry.kind == "run":  # its worker is, and what it asks for is not yet accepted
+        stands = "being prepared"
+    raise Conflict(f"{what}; it is {stands}.", remedy=f"`vizsla jobs show {job.id}` shows how it stands.")
 
 
 def finished(ws: Workspace, kind: Kind, reference: str) -> Path:
