@@ -282,9 +282,19 @@ def _end(
     if state == "done" and job.kind not in LASTING:
         _tidy(ws.folder(job.kind, job.thing))
     fields = error.as_dict() if error else None
+    if job.kind == "service":
+        _end_in_queue(ws.folder(job.kind, job.thing), state, fields)
     ws.store.jobs.change(job, state, cause, held=(), failure=failure, error=fields)
     if not finished:
         _discard(ws, job.kind, job.thing)
+
+
+def _end_in_queue(folder: Path, state: str, error: dict[str, str] | None) -> None:
+    """Say in the events of a service, which say that it is to be started again, that it is not."""
+    last = events.last(folder / work.EVENTS)
+    if last is not None and last["event"] == "again":
+        with events.EventLog(folder / work.EVENTS) as log:
+            log.write(state, **({"error": error} if error else {}))
 
 
 def _discard(ws: Workspace, kind: Kind, id: str) -> None:
