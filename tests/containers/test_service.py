@@ -79,9 +79,10 @@ def built(engine: Engine, ws: Workspace, cards: list[Card], tmp_path_factory: py
     """An image of each of the models, under the same name."""
     folder = tmp_path_factory.mktemp("packages")
     (folder / "keys").write_text(KEY)
+    options = ("--title", TITLE, "--keys", folder / "keys")
     return [
-        _build(engine, ws, folder / card.name, f"shapes={card.name}", "--title", TITLE, "--keys", folder / "keys")
-        for card in cards
+        _build(engine, ws, folder / "first", "shapes=first", *options, "--capture-below", 1),
+        _build(engine, ws, folder / "second", "shapes=second", *options),
     ]
 
 
@@ -100,10 +101,10 @@ def _ask(url: str, picture: Path, **options: Any) -> Any:
 def test_what_is_written_is_valid(engine: Engine, ws: Workspace, cards: list[Card], tmp_path: Path) -> None:
     if not engine.hadolint or not engine.kubernetes_validate:
         pytest.skip("needs hadolint and kubernetes-validate")
-    for device in ("cpu", "cuda"):
+    for device, capture in (("cpu", ()), ("cuda", ("--capture-sample", 0.1))):
         out = tmp_path / device
         options = ("first", "--public", "--device", device, "--title", TITLE, "--allow-links", "--out", out)
-        Cli(ws.root)("service", "package", *options)
+        Cli(ws.root)("service", "package", *options, *capture)
         engine.run((engine.hadolint, out / "Dockerfile"))
         manifests = sorted((out / "kubernetes").glob("*.yaml"))
         checked = [path for path in manifests if path.name != "kustomization.yaml"]  # which is no resource
@@ -249,6 +250,7 @@ def test_compose_starts_it_again(engine: Engine, built: list[Built], pictures: l
         container = engine.run((*compose, "ps", "--quiet"), env=env)
         assert engine.inspect(container, ".State.Health.Status") == "healthy"
         before = _ask(url, pictures[0])["predictions"]
+        wait_until(lambda: len(_captured(engine, container)) == 1, 30)
         process = engine.inspect(container, ".State.Pid")
         command = Path(f"/proc/{process}/cmdline")
         # The engine itself would take a kill through it for the wish that the container stays down.
@@ -257,12 +259,20 @@ def test_compose_starts_it_again(engine: Engine, built: list[Built], pictures: l
             wait_until(lambda: engine.inspect(container, ".RestartCount") == 1, 30)
             wait_until(lambda: is_ready(url), 60)
             assert _ask(url, pictures[0])["predictions"] == before
+        _ask(url, pictures[1])
+        wait_until(lambda: len(_captured(engine, container)) == 2, 30)
         began = time.monotonic()
         engine.run((*compose, "stop"), env=env)
         assert time.monotonic() - began < 30
         assert engine.inspect(container, ".State.ExitCode") == 0
     finally:
         engine.run((*compose, "down", "--volumes"), env=env)
+
+
+def _captured(engine: Engine, container: str) -> list[str]:
+    """The pictures that a container has kept."""
+    program = "from pathlib import Path\nfor one in Path('/srv/captured').glob('shapes/pictures/*/*.png'): print(one)"
+    return engine("exec", container, "python3", "-c", program).splitlines()
 
 
 CLIENT = """

@@ -265,6 +265,8 @@ WHILE_BUSY = [
            compared=_steady),
     Change("services.list_all", lambda at, face: services.list_all(at), lambda face: ("service", "list"),
            compared=lambda told: [_steady(one) for one in told]),
+    Change("services.captured", services.captured, lambda face: ("service", "captured", face),
+           compared=_but("folder")),
     Change("services.update", lambda at, face: services.update(at, face, [f"named {face}"]),
            lambda face: ("service", "update", face, f"named {face}"), compared=_steady),
     Change("jobs.stop", lambda at, face: jobs.stop(at, services.get(at, face).id),
@@ -347,7 +349,7 @@ ONLY_HERE = {
     "jobs.standing",
     "logs.is_live", "logs.size", "models.newest_of", "models.file", "models.predict", "predictions.csv_parts",
     "predictions.folder", "predictions.write_csv", "runs.checkpoints", "runs.submit_all", "runs.weights",
-    "services.named",
+    "services.captured_pieces", "services.named", "services.pack_captured",
     "models.bring", "models.pack", "models.pieces", "sweeps.finish", "sweeps.start", "sweeps.submit",
     "trials.find_rate", "trials.preview", "uploads.sweep",
 }  # fmt: skip
@@ -357,7 +359,7 @@ COMMANDS_ONLY_HERE = [
     ("network", "draw", "my.py"), ("prediction", "export", "seen"),
     ("model", "pack", "exported", "--out", "x.zip"), ("model", "import", "x.zip"),
     ("run", "sweep", "shapes", "--batch-sizes", "8,16"), ("service", "run", "m"),
-    ("service", "package", "m", "--out", "x", "--public"),
+    ("service", "package", "m", "--out", "x", "--public"), ("service", "captured", "m", "--out", "x.zip"),
 ]  # fmt: skip
 # Its JSON is an object a line, for as long as there are lines: the verb behind it is among the looks.
 WITHOUT_END = {("jobs", "log")}

@@ -21,10 +21,10 @@ from tests.support import fetch_here, sharing
 from vizsla.errors import Busy, InvalidInput, VizslaError
 from vizsla.images import links
 from vizsla.models.card import Card
-from vizsla.serving import bodies
+from vizsla.serving import bodies, capture
 from vizsla.serving.answering import Seen
 from vizsla.serving.app import create_app
-from vizsla.serving.spec import Limits, ModelSpec, ServiceSpec, VersionSpec
+from vizsla.serving.spec import CaptureSpec, Limits, ModelSpec, ServiceSpec, VersionSpec
 from vizsla.store.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -328,3 +328,42 @@ def _same(row: list[Any], other: list[Any]) -> bool:
         a["label"] == b["label"] and abs(a["probability"] - b["probability"]) < 1e-6
         for a, b in zip(row, other, strict=True)
     )
+
+
+def test_pictures_are_kept_for_labelling(
+    ws: Workspace, cards: list[Card], pictures: list[Path], tmp_path: Path
+) -> None:
+    spec = {"capture": CaptureSpec(below=1.0), "captured": tmp_path / "kept"}
+    sent = {path.read_bytes() for path in pictures}
+
+    async def main() -> tuple[list[str], str, dict[str, Any]]:
+        async with here(ws, cards[0], **spec) as (client, service):
+            files = [("pictures", (path.name, path.read_bytes())) for path in pictures]
+            answer = (await client.post("/predict", files=[*files, ("pictures", ("bad.png", b"rubbish"))])).json()
+            assert service.held._bytes == 0
+            for again in pictures:
+                await client.post("/predict", content=again.read_bytes())
+            about = (await client.get("/about")).json()
+            while service._capture._pending:
+                await asyncio.sleep(0.01)
+            text = (await client.get("/metrics")).text
+            return [one["scores"][0]["label"] for one in answer["predictions"][:-1]], text, about
+
+    labels, text, about = asyncio.run(main())
+    found = list(capture.pictures(tmp_path / "kept"))
+    assert {path.read_bytes() for path in found} == sent
+    assert {path.parent.name for path in found} == set(labels)
+    assert about["captures"] is True
+    told = {became: float(num) for became, num in re.findall(r'captures_total\{became="(\w+)".*\} (\S+)', text)}
+    assert told == {"kept": len(sent), "known": 2 * len(pictures) - len(sent)}
+
+
+def test_pictures_are_not_kept_unless_that_is_asked_for(ws: Workspace, cards: list[Card], pictures: list[Path]) -> None:
+    async def main() -> dict[str, Any]:
+        async with here(ws, cards[0]) as (client, _):
+            await client.post("/predict", content=pictures[0].read_bytes())
+            about: dict[str, Any] = (await client.get("/about")).json()
+            return about
+
+    assert asyncio.run(main())["captures"] is False
+    assert not (ws.root / "captured").exists()

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.support import Cli, Server
 
 import vizsla
 from vizsla import events, files
-from vizsla.api import jobs, models, runs, services
+from vizsla.api import datasets, jobs, models, runs, services
 from vizsla.errors import Conflict, InvalidInput, NotFound, Unavailable
 from vizsla.jobs import queue
 from vizsla.models.card import Card
@@ -344,3 +345,48 @@ def test_the_same_by_commands_and_by_rest(
         assert cli("service", "stop", "guarded", "--json").json["kind"] == "service"
     finally:
         assert server.stop() == 0
+
+
+def test_what_it_is_unsure_of_is_kept_and_becomes_a_dataset(
+    ws: Workspace, cards: list[Card], pictures: list[Path], tmp_path: Path
+) -> None:
+    cli = Cli(ws.root)
+    assert "keeps no pictures" in cli("service", "captured", services.start(ws, HostingSpec(models=("first",))).id).out
+    shown = cli("service", "start", "first", "--port", 0, "--name", "keen", "--workers", 2, "--capture-below", 1).out
+    assert "keen" in shown
+    one = services.get(ws, "keen")
+    with pytest.raises(NotFound, match="No pictures"):
+        services.pack_captured(ws, "keen", tmp_path / "none.zip")
+    for picture in pictures:
+        _ask(one, picture)
+    sent = {path.read_bytes() for path in pictures}
+    _until(lambda: services.captured(ws, "keen").num_pictures == len(sent))
+    told = services.captured(ws, "keen")
+    assert told.num_bytes == sum(map(len, sent))
+    assert "a probability below 1, for 30 days" in cli("service", "show", "keen").out
+    assert f"{len(sent)} pictures" in cli("service", "captured", "keen").out
+    figures_ = httpx.get(f"{one.url}metrics").text
+    kept = [line for line in figures_.splitlines() if "captures_total{" in line and 'became="kept"' in line]
+    assert sum(float(line.split()[-1]) for line in kept) == len(sent), "of both workers"
+
+    packed = tmp_path / "captured.zip"
+    assert "Wrote" in cli("service", "captured", "keen", "--out", packed).out
+    assert cli("service", "captured", "keen", "--out", packed, status=1).err.count("There is such a file") == 1
+    with zipfile.ZipFile(packed) as archive:
+        assert {archive.read(name) for name in archive.namelist()} == sent
+        labels = {name.partition("/")[0] for name in archive.namelist()}
+    assert labels == {one.label for one in told.classes}
+    # What is labelled goes into training: here all under one more class, as if somebody had moved them.
+    right = Path(told.folder) / "first" / "pictures" / "something else"
+    right.mkdir()
+    for path in sorted(Path(told.folder).glob("first/pictures/*/*.png"))[::2]:
+        path.rename(right / path.name)
+    again = services.captured(ws, "keen")
+    assert again.num_pictures == len(sent)
+    assert "something else" in {one.label for one in again.classes}
+    spec = vizsla.DatasetSpec(source=right.parent, width=32, height=32, small_classes="drop")
+    made = datasets.create(ws, "labelled", spec)
+    assert made.found == len(sent)
+    assert "something else" in made.labels
+    _stop(ws, one.id)
+    assert services.captured(ws, "keen").num_pictures == len(sent), "they are there as long as the service is"

@@ -114,15 +114,7 @@ def pack(ws: Workspace, reference: str, out: Path) -> Path:
         Conflict: there is such a file.
     """
     format = archive.format_of(out)
-    if out.exists():
-        raise Conflict("There is such a file.", where=str(out), remedy="Choose another name, or remove it.")
-    packed = pieces(ws, reference, format)
-    try:
-        with files.atomic(out) as temporary, temporary.open("xb") as file:
-            file.writelines(packed)
-    except FileNotFoundError:
-        raise InvalidInput("There is no such folder.", where=str(out.parent), remedy="Make it first.") from None
-    return out
+    return archive.write(pieces(ws, reference, format), out)
 
 
 def pieces(ws: Workspace, reference: str, format: archive.Format) -> Iterator[bytes]:

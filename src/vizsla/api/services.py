@@ -8,7 +8,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from vizsla import events, files, work
 from vizsla.api import jobs, workspace
@@ -20,8 +22,10 @@ from vizsla.jobs import queue
 from vizsla.jobs.schedule import NOTHING, Need
 from vizsla.jobs.spec import ServiceJobSpec
 from vizsla.jobs.waiting import until_running
+from vizsla.models import archive
 from vizsla.models.card import open_model
-from vizsla.serving import hosting, spec
+from vizsla.serving import capture, hosting, spec
+from vizsla.serving.capture import Captured
 from vizsla.serving.hosting import HOSTING, LOOPBACK, Hosted, Hosting, HostingSpec, Standing
 from vizsla.serving.spec import Given, ModelSpec, ServiceSpec
 from vizsla.store.rows import Entry, Job
@@ -62,6 +66,7 @@ def submit(
         threads=wanted.threads,
         keys=wanted.keys,
         links=wanted.links,
+        capture=wanted.capture,
         origins=wanted.origins,
         hosts=("*",) if wanted.public else (),
     )
@@ -223,6 +228,58 @@ def _answer(ws: Workspace, job: Job, stands: Standing, patience_s: float) -> Viz
 def get(ws: Workspace, reference: str) -> Hosted:
     """The service of this id, name or beginning of one, and how it stands."""
     return hosting.open_hosted(workspace.finished(ws, "service", reference))
+
+
+@served
+def captured(ws: Workspace, reference: str) -> Captured:
+    """The pictures that a service has kept for people to label, counted by class."""
+    folder = workspace.finished(ws, "service", reference)
+    service = hosting.read(folder).service
+    return capture.captured(folder / service.captured, service.capture)
+
+
+def captured_pieces(ws: Workspace, reference: str, model: str | None = None) -> Iterator[bytes]:
+    """The pictures that a service has kept, as a zip with a folder a class, piece by piece.
+
+    Args:
+        model: as which it is served; by default the only one of which there are pictures.
+
+    Raises:
+        NotFound: there are none, or none of this model.
+        InvalidInput: there are pictures of several models, and none was named.
+    """
+    folder = workspace.finished(ws, "service", reference)
+    found: dict[str, list[Path]] = {}
+    for path in capture.pictures(folder / hosting.read(folder).service.captured):
+        found.setdefault(path.parents[2].name, []).append(path)
+    if model is None and len(found) > 1:
+        remedy = f"Name one: {', '.join(found)}."
+        raise InvalidInput("There are pictures of several models.", where="model", remedy=remedy)
+    paths = found.get(model, []) if model is not None else next(iter(found.values()), [])
+    if not paths:
+        raise NotFound("No pictures were kept.", where="model", remedy="`vizsla service captured` shows what there is.")
+    return archive.zip_pieces(_opened(paths), datetime.now(UTC))
+
+
+def _opened(paths: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
+    for path in paths:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:  # it was kept for long enough, or moved
+            continue
+        yield f"{path.parent.name}/{path.name}", file
+
+
+def pack_captured(ws: Workspace, reference: str, out: Path, model: str | None = None) -> Path:
+    """Write the pictures that a service has kept as a zip, of which a dataset can be made.
+
+    Raises:
+        NotFound, InvalidInput: as `captured_pieces`.
+        Conflict: there is such a file.
+    """
+    if archive.format_of(out) != "zip":
+        raise InvalidInput("It is written as a zip.", where=str(out), remedy="Let the name end with .zip.")
+    return archive.write(captured_pieces(ws, reference, model), out)
 
 
 @served

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -13,15 +14,17 @@ from vizsla.cli.naming import Tagged, say_no_tagged, show_written
 from vizsla.cli.options import SHOWN, Common, Limit, count, make, with_options
 from vizsla.cli.output import err, facts, next_step, out, print_error, print_json, safe, say_more, state, table
 from vizsla.cli.queued import Queued, as_json, attend
-from vizsla.cli.service import Manner, Reach
+from vizsla.cli.service import Capture, Manner, Reach
 from vizsla.client.server import Server
 from vizsla.errors import Conflict
 from vizsla.events import Event
 from vizsla.jobs.spec import ServiceJobSpec
+from vizsla.serving.capture import Captured
 from vizsla.serving.hosting import Hosted, HostingSpec
-from vizsla.serving.spec import Limits, named
+from vizsla.serving.spec import CaptureSpec, Limits, named
 from vizsla.store.rows import Job
 from vizsla.store.workspace import Workspace
+from vizsla.words import num_bytes
 
 RUN = "run:"
 """before the name of a run, as in `--weights`"""
@@ -46,6 +49,7 @@ def start(
     workers: Annotated[int, Parameter(help="Processes that answer.", converter=count)] = 1,
     device: Annotated[str, Parameter(help="Where it is computed: cpu or cuda:N.")] = "cpu",
     drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 0.0,
+    capture: Capture = Capture(),
     reach: Reach = Reach(),
     retries: Retries = ServiceJobSpec().retries,
     gpu_memory: GpuMemory = None,
@@ -70,6 +74,7 @@ def start(
         threads=manner.threads,
         drain_s=drain,
         links=manner.allow_links,
+        capture=capture.spec(),
         origins=reach.origin,
         keys=reach.checked(),
         public=reach.public,
@@ -224,6 +229,53 @@ def show(name: str, /, *, common: Common = Common()) -> None:
         show_written(ws, "service", found.id)
 
 
+def captured(
+    name: str,
+    /,
+    *,
+    out_file: Annotated[
+        Path | None, Parameter(name="--out", show_default=False, help="Zip to write, with a folder a class.")
+    ] = None,
+    model: Annotated[
+        str | None, Parameter(show_default=False, help="As which it is served, where several are.")
+    ] = None,
+    common: Common = Common(),
+) -> None:
+    """Show how many pictures a service has kept for people to label, or write them as a zip.
+
+    They lie in a folder for each class that they were taken for. Move what is in the wrong one, then make a dataset
+    of it.
+
+    Args:
+        name: Id, name, or the beginning of one.
+    """
+    if out_file is None:
+        with common.open() as ws:
+            show_captured(services.captured(ws, name), name, common)
+        return
+    with common.open_here(why="It writes a file here.") as ws:
+        path = services.pack_captured(ws, name, out_file, model)
+    if common.json:
+        print_json({"archive": str(path), "bytes": path.stat().st_size})
+    else:
+        out.print(f"Wrote {safe(path)}, {num_bytes(path.stat().st_size)}.", soft_wrap=True)
+
+
+def show_captured(found: Captured, name: str, common: Common) -> None:
+    """Print what a service has kept."""
+    if common.json:
+        print_json(found)
+        return
+    if not found.rules.wanted:
+        out.print("It keeps no pictures. `vizsla service start --capture-below 0.5` would keep those it is unsure of.")
+        return
+    out.print(f"{found.num_pictures:,} pictures, {num_bytes(found.num_bytes)}, in {safe(found.folder)}", soft_wrap=True)
+    if found.classes:
+        rows = [(safe(one.model), safe(one.label), f"{one.num_pictures:,}") for one in found.classes]
+        out.print(table(("model", "taken for", "pictures"), rows, right=("pictures",)))
+        next_step(["vizsla", "service", "captured", name, "--out", "captured.zip"], "To label them elsewhere:")
+
+
 def delete(name: str, /, *, common: Common = Common()) -> None:
     """Delete a service that is stopped; its models stay.
 
@@ -247,6 +299,8 @@ def show_service(found: Hosted) -> None:
         ("who may ask", f"who shows one of {found.num_keys} keys" if found.num_keys else "everybody who reaches it"),
         ("computes on", f"{found.device}, in {found.workers} process{'es' if found.workers > 1 else ''}"),
     ]
+    if found.capture.wanted:
+        pairs.append(("keeps", keeps(found.capture)))
     if found.figures:
         pairs += [("since it began", _since(found)), ("lately", _lately(found))]
     out.print(facts(pairs))
@@ -265,6 +319,11 @@ def show_service(found: Hosted) -> None:
     out.print(table(("model", "version", "id", "share", "requests"), rows, right=("share", "requests")))
     if found.error:
         print_error(found.error)
+
+
+def keeps(rules: CaptureSpec) -> str:
+    """Which pictures a service keeps, in words."""
+    return f"{rules.which}, for {rules.max_days:g} days and up to {rules.max_mb:g} MB"
 
 
 def _since(found: Hosted) -> str:

@@ -184,8 +184,11 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def make(spec: type[Spec], **values: Any) -> Spec:
+def make(spec: type[Spec], *, of: str = "", **values: Any) -> Spec:
     """Build a spec from options.
+
+    Args:
+        of: what the names of its options begin with.
 
     Raises:
         InvalidInput: a value is out of its bounds; the message names the option.
@@ -197,7 +200,7 @@ def make(spec: type[Spec], **values: Any) -> Spec:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "string_pattern_mismatch":
             message = "this is not a value that it takes; --help shows which ones it does"
-        option = f"--{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else ""
+        option = f"--{of}{str(first['loc'][0]).replace('_', '-')}" if first["loc"] else ""
         value = f" (given: {first['input']!r})" if option else ""
         raise InvalidInput(f"{option}: {message}{value}." if option else f"{message}.") from None
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from vizsla.cli.options import Common, count, make, with_options
 from vizsla.cli.output import next_step, out, print_json, safe
-from vizsla.cli.service import Audience, Manner, specs
+from vizsla.cli.service import Audience, Capture, Manner, specs
 from vizsla.errors import InvalidInput
 from vizsla.packaging import folder, quoting
 from vizsla.packaging.spec import PackageSpec
@@ -31,6 +31,7 @@ def package(
     device: Annotated[Literal["cpu", "cuda"], Parameter(help="Where it is computed.")] = "cpu",
     cores: Annotated[float, Parameter(help="Cores that the manifests give to a container.")] = 2.0,
     drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 5.0,
+    capture: Capture = Capture(),
     audience: Audience = Audience(),
     common: Common = Common(),
 ) -> None:
@@ -51,6 +52,7 @@ def package(
         device=device,
         threads=manner.threads,
         links=manner.allow_links,
+        capture=capture.spec(),
         origins=audience.origin,
         hosts=audience.hosts,
     )

@@ -20,7 +20,7 @@ from vizsla.cli.serve import check_certificate, listen
 from vizsla.errors import InvalidInput, VizslaError
 from vizsla.models.card import CARD, open_model
 from vizsla.serving import spec
-from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, SERVICE, Given, Limits, ModelSpec, ServiceSpec
+from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, SERVICE, CaptureSpec, Given, Limits, ModelSpec, ServiceSpec
 
 app = App(name="service", help="Let a model answer programs and people.")
 for _verb, _help in (
@@ -30,6 +30,7 @@ for _verb, _help in (
     ("update", "Have a service serve other models or versions, without a failed request."),
     ("list", "List the newest services, the newest last."),
     ("show", "Show a service: what it serves and where, how it stands, what it has answered."),
+    ("captured", "Show how many pictures a service has kept for labelling, or write them as a zip."),
     ("delete", "Delete a service that is stopped; its models stay."),
 ):
     app.command(f"vizsla.cli.hosted:{'list_' if _verb == 'list' else _verb}", name=_verb, help=_help)
@@ -44,6 +45,7 @@ add_notes(app, "service")
 add_tags(app, "service")
 
 MIN_KEY = 16
+CAPTURE = "Pictures that are kept for people to label"
 
 
 @Parameter(name="*", group="Who may ask")
@@ -126,6 +128,44 @@ class Manner:
     ] = False
 
 
+def _capture(field: str) -> Parameter:
+    return Parameter(help=CaptureSpec.model_fields[field].description)
+
+
+@Parameter(name="*", group=CAPTURE)
+@dataclass(frozen=True, kw_only=True)
+class Capture:
+    """Which pictures are kept."""
+
+    capture_below: Annotated[float, _capture("below")] = 0.0
+    capture_sample: Annotated[float, _capture("sample")] = 0.0
+    capture_max_days: Annotated[float, _capture("max_days")] = 30.0
+    capture_max_mb: Annotated[float, _capture("max_mb")] = 1000.0
+
+    def spec(self) -> CaptureSpec:
+        """The same for a service."""
+        given = {name: getattr(self, f"capture_{name}") for name in CaptureSpec.model_fields}
+        return make(CaptureSpec, of="capture-", **given)
+
+
+@Parameter(name="*", group=CAPTURE)
+@dataclass(frozen=True, kw_only=True)
+class CaptureTo(Capture):
+    """Which pictures are kept, and where."""
+
+    capture_to: Annotated[Path | None, Parameter(show_default=False, help="Folder to keep them in.")] = None
+
+    def folder(self) -> Path:
+        """Where they are kept; refuses to keep them nowhere, or none anywhere."""
+        if self.spec().wanted != (self.capture_to is not None):
+            raise InvalidInput(
+                "Which pictures are kept and where belong together.",
+                where="--capture-to",
+                remedy="Give a folder, and --capture-below or --capture-sample.",
+            )
+        return (self.capture_to or Path("captured")).absolute()
+
+
 @app.command
 @with_options(Limits, groups={"What is gathered, and what is refused": tuple(Limits.model_fields)})
 def run(
@@ -135,6 +175,7 @@ def run(
     workers: Annotated[int, Parameter(help="Processes that answer.", converter=count)] = 1,
     device: Annotated[str, Parameter(help="Where it is computed: cpu or cuda:N.")] = "cpu",
     drain: Annotated[float, Parameter(help="Seconds for which it says that it is not ready before it ends.")] = 0.0,
+    capture: CaptureTo = CaptureTo(),
     reach: Reach = Reach(),
     common: Common = Common(),
 ) -> None:
@@ -155,6 +196,8 @@ def run(
     service = make(
         ServiceSpec,
         name=manner.title,
+        capture=capture.spec(),
+        captured=capture.folder(),
         keys=reach.checked(),
         models=specs(served, manner.share, common),
         limits=make(Limits, **options),

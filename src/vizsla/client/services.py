@@ -10,6 +10,7 @@ from vizsla.errors import InvalidInput, from_dict
 from vizsla.events import Event, ignore_event
 from vizsla.jobs.spec import ServiceJobSpec
 from vizsla.jobs.waiting import until_running
+from vizsla.serving.capture import Captured
 from vizsla.serving.hosting import Hosted, HostingSpec
 from vizsla.store.rows import Entry, Job
 
@@ -49,6 +50,11 @@ def update(server: Server, reference: str, models: Sequence[str], *, share: floa
 def get(server: Server, reference: str) -> Hosted:
     """See `vizsla.api.services.get`."""
     return parsed(Hosted, server.get(*things.at(server, "service", reference)))
+
+
+def captured(server: Server, reference: str) -> Captured:
+    """See `vizsla.api.services.captured`."""
+    return parsed(Captured, server.get(*things.at(server, "service", reference, "captured")))
 
 
 def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = ()) -> list[Hosted]:

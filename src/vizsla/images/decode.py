@@ -29,6 +29,16 @@ from PIL import (
 
 from vizsla.errors import InvalidInput
 
+ENDINGS = {
+    "JPEG": "jpg",
+    "MPO": "jpg",
+    "PNG": "png",
+    "BMP": "bmp",
+    "PPM": "ppm",
+    "GIF": "gif",
+    "TIFF": "tif",
+    "WEBP": "webp",
+}
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "GIF", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000
 MAX_BYTES = 512 * 2**20
@@ -145,6 +155,16 @@ def num_pixels(source: bytes | Path) -> int:
     """
     with _open(source) as image:
         return image.width * image.height
+
+
+def ending(source: bytes | Path) -> str:
+    """What the name of a picture's file ends with, by its header: `jpg` and the like.
+
+    Raises:
+        InvalidInput: as `measure`.
+    """
+    with _open(source) as image:
+        return ENDINGS[str(image.format)]
 
 
 def _where(source: bytes | Path) -> str:

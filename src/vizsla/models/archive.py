@@ -7,14 +7,14 @@ import io
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, Literal, cast, get_args
 
 from vizsla import files
 from vizsla.datasets.archive import DAMAGES, Entry, entries, kind_of
-from vizsla.errors import InvalidInput
+from vizsla.errors import Conflict, InvalidInput
 from vizsla.models.card import CARD, GRAPH, LABELS, WEIGHTS, Card, check_file, open_model
 
 Format = Literal["zip", "tar", "tar.gz", "tar.bz2"]
@@ -63,10 +63,30 @@ def pieces(folder: Path, format: Format) -> Iterator[bytes]:
     return _zip_pieces(folder, card) if format == "zip" else _tar_pieces(folder, card, format)
 
 
+def write(packed: Iterator[bytes], out: Path) -> Path:
+    """Write the pieces of an archive to a file, whole or not at all.
+
+    Raises:
+        Conflict: there is such a file.
+        InvalidInput: there is no folder for it.
+    """
+    if out.exists():
+        raise Conflict("There is such a file.", where=str(out), remedy="Choose another name, or remove it.")
+    if not out.absolute().parent.is_dir():
+        raise InvalidInput("There is no such folder.", where=str(out.parent), remedy="Make it first.")
+    with files.atomic(out) as temporary, temporary.open("xb") as file:
+        file.writelines(packed)
+    return out
+
+
 def _read(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
+        yield from _pieces_of(file)
+
+
+def _pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        yield piece
 
 
 class _Sink(io.RawIOBase):
@@ -88,14 +108,23 @@ class _Sink(io.RawIOBase):
 
 
 def _zip_pieces(folder: Path, card: Card) -> Iterator[bytes]:
-    made, sink = _made(card), _Sink()
-    # Weights hardly shrink.
+    return zip_pieces(((f"{card.id}/{name}", (folder / name).open("rb")) for name in _PARTS), _made(card))
+
+
+def zip_pieces(members: Iterable[tuple[str, IO[bytes]]], at: datetime) -> Iterator[bytes]:
+    """Files as a zip, piece by piece, not made smaller: weights and pictures hardly shrink.
+
+    Args:
+        members: names in the zip, and files, which are closed.
+        at: when they are said to have been changed.
+    """
+    sink = _Sink()
     with zipfile.ZipFile(cast(IO[bytes], sink), "w", zipfile.ZIP_STORED) as archive:
-        for name in _PARTS:
-            info = zipfile.ZipInfo(f"{card.id}/{name}", made.timetuple()[:6])
+        for name, file in members:
+            info = zipfile.ZipInfo(name, at.timetuple()[:6])
             info.external_attr = 0o100644 << 16
-            with archive.open(info, "w", force_zip64=True) as member:
-                for piece in _read(folder / name):
+            with file, archive.open(info, "w", force_zip64=True) as member:
+                for piece in _pieces_of(file):
                     member.write(piece)
                     yield sink.take()
     yield sink.take()

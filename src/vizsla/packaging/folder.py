@@ -72,6 +72,8 @@ def _fill(spec: PackageSpec, out: Path) -> str:
     versions = list(_versions(spec.service))
     service = _copied(spec.service, out)
     files.write_json(out / SERVICE, service.model_dump(mode="json"))
+    if service.capture.wanted:
+        (out / service.captured).mkdir()
     _app(out / "app")
     lock = LOCKS / f"{'cuda' if spec.cuda else 'cpu'}.txt"
     shutil.copyfile(lock, out / "requirements.txt")
@@ -82,7 +84,7 @@ def _fill(spec: PackageSpec, out: Path) -> str:
         place = template.relative_to(TEMPLATES)
         name = RENAMED.get(place.name, f"{spec.name}.service" if place.suffix == ".service" else place.name)
         (out / place.parent).mkdir(exist_ok=True)
-        (out / place.parent / name).write_text(filled(template, _gpu(given, place, spec)), encoding="utf-8")
+        (out / place.parent / name).write_text(filled(template, given | _by_kind(place.stem, spec)), encoding="utf-8")
     return given["image"]
 
 
@@ -93,10 +95,10 @@ def filled(template: Path, given: dict[str, str]) -> str:
     return re.sub(r"\n{3,}", "\n\n", Template("".join(kept)).substitute(given))
 
 
-def _gpu(given: dict[str, str], place: Path, spec: PackageSpec) -> dict[str, str]:
-    """How a kind of manifest asks for a GPU."""
+def _by_kind(kind: str, spec: PackageSpec) -> dict[str, str]:
+    """How a kind of manifest asks for a GPU, and for room to keep pictures in."""
     asked = {"compose": texts.GPU_COMPOSE, "stack": texts.GPU_STACK, "deployment": texts.GPU_KUBERNETES}
-    return given | {"gpu": asked.get(place.stem, "") if spec.cuda else ""}
+    return {"gpu": asked.get(kind, "") if spec.cuda else "", **texts.mounted(spec, kind)}
 
 
 def _versions(service: ServiceSpec) -> Iterator[Version]:

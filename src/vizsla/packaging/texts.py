@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from importlib.metadata import version
+from string import Template
 from typing import NamedTuple
 
 from vizsla.models.card import Card
@@ -36,6 +37,31 @@ It computes on one NVIDIA GPU, and does not begin without it. The libraries of C
 `requirements.txt`, so the same image to begin with will do; the machine needs a driver for CUDA 13 and the NVIDIA
 Container Toolkit (Kubernetes: the device plugin; Swarm: `node-generic-resources` of the engine). For systemd,
 `LD_LIBRARY_PATH` has to name the folders `nvidia/cu13/lib` and `nvidia/cudnn/lib` of its virtual environment."""
+CAPTURED_COPIED = "COPY --chown=10001:10001 captured /srv/captured"
+CAPTURED_MOUNTED = {
+    "compose": "volumes:\n      - captured:/srv/captured",
+    "stack": "      - type: volume\n        source: captured\n        target: /srv/captured",
+    "deployment": "            - name: captured\n              mountPath: /srv/captured",
+}
+# What a pod has kept goes with it: to keep it, let it be a claim of a persistent volume that all of them may write.
+CAPTURED_VOLUME = {
+    "compose": "volumes:\n  captured:",
+    "stack": "volumes:\n  captured:",
+    "deployment": """\
+        # It goes with the pod. To keep it, put a persistentVolumeClaim in its place that all pods may write.
+        - name: captured
+          emptyDir:
+            sizeLimit: {mb}Mi""",
+}
+CAPTURED_GROUP = "        fsGroup: 10001"
+CAPTURED_STATE = "StateDirectory=$name\nBindPaths=/var/lib/$name:/opt/$name/captured"
+CAPTURED_NOTE = """\
+## Pictures kept for labelling
+
+It keeps {which}, for {max_days:g} days and up to {max_mb:g} MB.
+They lie in `/srv/captured`: a volume for Docker, Compose and Swarm (where each node has its own), a folder that goes
+with its pod for Kubernetes, and `/var/lib/{name}` for systemd. Below it is `MODEL/pictures/CLASS/FILE`, by the class
+that a picture was taken for: move what is in the wrong one, and train with it."""
 PRIVATE_NETWORKS = ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
                     "192.168.0.0/16"]  # fmt: skip
 PRIVATE_NETWORKS_6 = ["::1/128", "fc00::/7", "fe80::/10"]
@@ -87,7 +113,37 @@ def words(spec: PackageSpec, versions: list[Version], tag: str) -> dict[str, str
         "quality": _quality(versions),
         "plural": "s" if len(versions) > 1 else "",
         "keys": _keys(spec),
+        **_captured(spec),
         "header": ' -H "X-API-Key: $KEY"' if spec.service.keys else "",
+    }
+
+
+def _captured(spec: PackageSpec) -> dict[str, str]:
+    """What the templates say of pictures that are kept for labelling; nothing, where none are."""
+    rules = spec.service.capture
+    if not rules.wanted:
+        return dict.fromkeys(
+            ("captured_copied", "captured_group", "captured_state", "captured_note", "captured_folder", "volume"), ""
+        )
+    note = CAPTURED_NOTE.format(which=rules.which, max_days=rules.max_days, max_mb=rules.max_mb, name=spec.name)
+    return {
+        "captured_copied": CAPTURED_COPIED,
+        "captured_group": CAPTURED_GROUP,
+        "captured_state": Template(CAPTURED_STATE).substitute(name=spec.name),
+        "captured_note": note,
+        "captured_folder": " captured",
+        "volume": f"--volume {spec.name}-captured:/srv/captured ",
+    }
+
+
+def mounted(spec: PackageSpec, kind: str) -> dict[str, str]:
+    """How a kind of manifest (`compose`, `stack`, `deployment`) gives room to what is kept for labelling."""
+    if not spec.service.capture.wanted:
+        return {"captured_mounted": "", "captured_volume": ""}
+    mb = round(1.2 * spec.service.capture.max_mb) + 64
+    return {
+        "captured_mounted": CAPTURED_MOUNTED.get(kind, ""),
+        "captured_volume": CAPTURED_VOLUME.get(kind, "").format(mb=mb),
     }
 
 

@@ -22,6 +22,7 @@ from vizsla.images.preprocess import Preprocess
 from vizsla.machine import system
 from vizsla.serving.batcher import Pixels, Row
 from vizsla.serving.bodies import Gone, Held, Picture, Share
+from vizsla.serving.capture import TOP, Capture, Taken
 from vizsla.serving.metrics import Metrics, Watched
 from vizsla.serving.models import Models, Served
 from vizsla.serving.spec import ServiceSpec
@@ -67,6 +68,10 @@ class Service:
         self._links = asyncio.Semaphore(LINKS_AT_ONCE)
         self._parser = ThreadPoolExecutor(1, thread_name_prefix="parse")
         self._decoding = _Decoding(spec.limits.max_megapixels)
+        self._capture = Capture(spec.capture, root / spec.captured, self._captured) if spec.capture.wanted else None
+
+    def _captured(self, model: str, version: str, became: str) -> None:
+        self.metrics.captures.labels(model, version, became).inc()
 
     def _watch(self, model: str, version: str) -> Watched:
         return self.watched.setdefault((model, version), self.metrics.watch(model, version))
@@ -108,12 +113,16 @@ class Service:
                             pixels = await self._decoded(served, picture, turns, share)
                         finally:
                             came()
-                    return Seen(await served.batcher.run(pixels), None)
+                    row = await served.batcher.run(pixels)
+                    self._consider(served, picture, row)
+                    return Seen(row, None)
                 except VizslaError as error:
                     return Seen(None, error)
                 except Exception as error:  # whatever it is, the other pictures are none the worse
                     log.exception("A picture could not be looked at.")
                     return Seen(None, VizslaError(f"a defect of Vizsla: {type(error).__name__}"))
+                finally:
+                    _let_go(picture, share)
 
             return await asyncio.gather(*map(one, pictures))
 
@@ -168,13 +177,21 @@ class Service:
             return await self._decoded(served, picture, turns, share)
 
     async def _decoded(self, served: Served, picture: Picture, turns: asyncio.Semaphore, share: Share) -> Pixels:
-        num_bytes = len(picture.data)
         try:
             async with turns:
                 return await self._decoding.run(served.card.preprocess, picture.data)
         finally:
-            picture.data = b""
-            share.give_back(num_bytes)
+            if self._capture is None:  # else it is not over yet
+                _let_go(picture, share)
+
+    def _consider(self, served: Served, picture: Picture, row: Row) -> None:
+        """Keep a picture for people to label, if it is one of those."""
+        if self._capture is None:
+            return
+        why = self._capture.why(float(row.max()))
+        if why is not None:
+            scores = served.predictor.best(row, TOP)
+            self._capture.keep(Taken(served.name, served.version, picture.data, why, scores))
 
     def require_alive(self) -> None:
         """Raise `Busy` where a pass hangs."""
@@ -192,6 +209,14 @@ class Service:
         await self.models.close()
         self._decoding.close()
         self._parser.shutdown(wait=False)
+        if self._capture is not None:
+            await asyncio.to_thread(self._capture.close)
+
+
+def _let_go(picture: Picture, share: Share) -> None:
+    """Let go of the bytes of a picture, once."""
+    share.give_back(len(picture.data))
+    picture.data = b""
 
 
 def _parse(function: Callable[..., Result], data: bytes, *args: Any) -> Result:

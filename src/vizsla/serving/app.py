@@ -92,6 +92,7 @@ class AboutAnswer(BaseModel):
 
     title: str
     links: bool = Field(description="whether it fetches pictures by link")
+    captures: bool = Field(description="whether it keeps some of the pictures, for people to label")
     models: list[ModelAnswer]
 
 
@@ -167,7 +168,8 @@ def _routes(app: FastAPI, service: Service) -> None:
             ModelAnswer(name=name, versions=[_version(service, one) for one in service.models.versions(name)])
             for name in service.models.names()
         ]
-        return AboutAnswer(title=service.spec.name, links=service.spec.links, models=models)
+        spec = service.spec
+        return AboutAnswer(title=spec.name, links=spec.links, captures=spec.capture.wanted, models=models)
 
     @app.get("/metrics", response_class=PlainTextResponse, tags=["operation"])
     async def metrics() -> Response:

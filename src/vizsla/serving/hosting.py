@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vizsla import events, files, records, work
 from vizsla.serving.figures import FIGURES, Figures
-from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, Limits, ModelSpec, ServiceSpec
+from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, CaptureSpec, Limits, ModelSpec, ServiceSpec
 
 HOSTING = "hosting.json"
 # In the events: it answers at an address; none of its workers does; it went over to other models, or did not.
@@ -55,6 +55,7 @@ class HostingSpec(BaseModel):
     tls_cert: Path | None = Field(None, description="Certificate (PEM).")
     tls_key: Path | None = Field(None, description="The key of the certificate (PEM).")
     limits: Limits = Limits()
+    capture: CaptureSpec = CaptureSpec()
 
 
 class Hosting(BaseModel):
@@ -108,6 +109,7 @@ class Hosted(BaseModel):
     num_keys: int = Field(description="of which requests must show one; 0: everybody who reaches it may ask")
     links: bool
     limits: Limits
+    capture: CaptureSpec = Field(description="which pictures are kept for people to label")
     state: State
     url: str | None = Field(description="of its page, while it answers")
     error: dict[str, str] | None
@@ -176,6 +178,7 @@ def open_hosted(folder: Path) -> Hosted:
         num_keys=len(spec.keys),
         links=spec.links,
         limits=spec.limits,
+        capture=spec.capture,
         state=stands.state,
         url=stands.url,
         error=stands.error,

@@ -34,6 +34,7 @@ class Metrics:
         self.answers = Counter("answers", "All requests that were answered, also without a model", ("status",), **kept)
         self.classes = counter("predictions", "Pictures by the class that they were taken for", "class")
         self.refused = counter("pictures_refused", "Pictures that could not be looked at")
+        self.captures = counter("captures", "Pictures that were to be kept, and what became of it", "became")
         self.in_flight = Gauge("requests_in_flight", "Requests being answered", BY, multiprocess_mode="livesum", **kept)
         self.seconds = histogram("request_seconds", "From when a request was here to its answer", SECONDS)
         self.waited = histogram("queue_seconds", "How long pictures waited for a pass", SECONDS)

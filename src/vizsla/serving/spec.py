@@ -63,6 +63,33 @@ class Limits(BaseModel):
         return self
 
 
+class CaptureSpec(BaseModel):
+    """Which of the pictures that are sent are kept for people to label, and for how long. By default none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    below: float = Field(
+        0.0, ge=0, le=1, description="Keep pictures whose best class has a probability below this; 0: none for that."
+    )
+    sample: float = Field(0.0, ge=0, le=1, description="Keep so large a share of all pictures, by chance.")
+    max_days: float = Field(30.0, gt=0, le=36500, description="How long they are kept, at most.")
+    max_mb: float = Field(
+        1000.0, gt=0, le=10_000_000, description="What is kept, at most: new ones replace the oldest."
+    )
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any are kept."""
+        return self.below > 0 or self.sample > 0
+
+    @property
+    def which(self) -> str:
+        """Those that are kept, in words."""
+        unsure = [f"pictures whose best class has a probability below {self.below:g}"] if self.below else []
+        sampled = [f"{100 * self.sample:g} % of all pictures, by chance"] if self.sample else []
+        return " and ".join([*unsure, *sampled])
+
+
 class VersionSpec(BaseModel):
     """A version of a model."""
 
@@ -105,6 +132,11 @@ class ServiceSpec(BaseModel):
         (), description="SHA-256 of the keys that requests must show; none: everybody may ask"
     )
     links: bool = Field(False, description="whether pictures may be named by links, which the service then fetches")
+    capture: CaptureSpec = CaptureSpec()
+    captured: Path = Field(
+        Path("captured"),
+        description="where pictures are kept for labelling; a relative folder lies beside service.json",
+    )
     origins: tuple[str, ...] = Field((), description="sites whose pages may ask (CORS)")
     hosts: tuple[str, ...] = Field(
         (),

@@ -14,7 +14,7 @@ from tests.support import fake_run
 from vizsla import files
 from vizsla.models.card import CARD, GRAPH, Card, Parity, RunRef
 from vizsla.packaging.spec import PackageSpec
-from vizsla.serving.spec import ModelSpec, ServiceSpec, VersionSpec
+from vizsla.serving.spec import CaptureSpec, ModelSpec, ServiceSpec, VersionSpec
 from vizsla.training.run import WeightsRef
 
 SIDE = 8
@@ -71,9 +71,11 @@ def package(colours: Path) -> Callable[..., PackageSpec]:
     """What is asked for of a package of it; settings of the service and of the package by their names."""
 
     def make(title: str = "What is this?", device: str = "cpu", links: bool = False, keys: tuple[str, ...] = (),
-             **settings: Any) -> PackageSpec:  # fmt: skip
+             capture: CaptureSpec | None = None, **settings: Any) -> PackageSpec:  # fmt: skip
         model = ModelSpec(name="colours", versions=(VersionSpec(version="1rsrmwp2", folder=colours),))
-        service = ServiceSpec(name=title, models=(model,), device=device, links=links, keys=keys)
+        service = ServiceSpec(
+            name=title, models=(model,), device=device, links=links, keys=keys, capture=capture or CaptureSpec()
+        )
         return PackageSpec(service=service, **{"name": "colours"} | settings)
 
     return make

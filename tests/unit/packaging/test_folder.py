@@ -23,7 +23,7 @@ from PIL import Image
 from vizsla.errors import Conflict, InvalidInput
 from vizsla.packaging import folder, quoting
 from vizsla.packaging.spec import PackageSpec
-from vizsla.serving.spec import ServiceSpec
+from vizsla.serving.spec import CaptureSpec, ServiceSpec
 
 HOSTILE = 'a "title" `of` $HOME ${x} %h \\ <script>|*_[x](y)\n\nRUN false\n- evil: true # 🐕‍🦺 \u202e\ud800 \\'
 Make = Callable[..., PackageSpec]
@@ -204,3 +204,30 @@ def test_a_port_that_is_taken_is_told(package: Make, tmp_path: Path) -> None:
         done = subprocess.run(asked, cwd=tmp_path / "out", capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "cannot be had" in done.stderr
+
+
+def test_there_is_room_for_what_is_kept_for_labelling(package: Make, tmp_path: Path) -> None:
+    none, some = tmp_path / "none", tmp_path / "some"
+    folder.write(package(public=True), none)
+    written = [path for path in none.rglob("*") if path.is_file() and "app" not in path.parts]
+    assert [path.name for path in written if b"captured" in path.read_bytes()] == [".dockerignore", "service.json"]
+    folder.write(package(public=True, capture=CaptureSpec(below=0.5, max_mb=500)), some)
+    assert (some / "captured").is_dir()
+    assert "COPY --chown=10001:10001 captured /srv/captured" in (some / "Dockerfile").read_text()
+    compose, stack = (yaml.safe_load((some / name).read_text()) for name in ("compose.yaml", "stack.yaml"))
+    assert compose["services"]["service"]["volumes"] == ["captured:/srv/captured"]
+    assert stack["services"]["service"]["volumes"][1] == {
+        "type": "volume",
+        "source": "captured",
+        "target": "/srv/captured",
+    }
+    assert compose["volumes"] == stack["volumes"] == {"captured": None}
+    pod = yaml.safe_load((some / "kubernetes" / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    assert pod["securityContext"]["fsGroup"] == 10001
+    assert pod["containers"][0]["volumeMounts"][1] == {"name": "captured", "mountPath": "/srv/captured"}
+    assert pod["volumes"][1] == {"name": "captured", "emptyDir": {"sizeLimit": "664Mi"}}
+    unit = (some / "colours.service").read_text()
+    assert "StateDirectory=colours\nBindPaths=/var/lib/colours:/opt/colours/captured\n" in unit
+    readme = (some / "README.md").read_text()
+    assert "--volume colours-captured:/srv/captured --publish" in readme
+    assert "a probability below 0.5, for 30 days and up to 500 MB" in readme

@@ -106,10 +106,11 @@ model.addEventListener("change", tellOfModel);
 
 async function begin() {
   try {
-    const { title, links, models } = await ask("/about");
+    const { title, links, captures, models } = await ask("/about");
     served = models;
     document.title = byId("title").textContent = title;
     linkForm.hidden = !links;
+    byId("captures").hidden = !captures;
     model.replaceChildren(...models.map(({ name }) => new Option(name, name)));
     byId("choices").hidden = models.length < 2;
     tellOfModel();

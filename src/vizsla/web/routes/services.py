@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from vizsla.api import services
 from vizsla.errors import Forbidden
 from vizsla.jobs.spec import ServiceJobSpec
+from vizsla.models import archive
+from vizsla.serving.capture import Captured
 from vizsla.serving.hosting import LOOPBACK, Hosted, HostingSpec
 from vizsla.web.etags import tagged, unchanged
 from vizsla.web.kept import Known
@@ -94,6 +97,23 @@ def create_service(ws: Ws, body: NewService, response: Response) -> JobAnswer:
 def get_service(ws: Ws, kept: Known, reference: str, request: Request) -> Response:
     """A service: what it serves and where, how it stands, and what it has answered."""
     return tagged(request, kept.require(ws, "service", exact(ws, reference, "service")).body)
+
+
+@router.get("/{reference}/captured")
+def get_captured(ws: Ws, reference: str) -> Captured:
+    """The pictures that a service has kept for people to label, counted by class."""
+    return services.captured(ws, exact(ws, reference, "service"))
+
+
+@router.get("/{reference}/captured/archive", response_class=StreamingResponse)
+def get_captured_archive(
+    ws: Ws, reference: str, model: Annotated[str | None, Query(description="As which it is served.")] = None
+) -> StreamingResponse:
+    """Those pictures as a zip, with a folder for each class, as datasets are made of."""
+    id = exact(ws, reference, "service")
+    pieces = services.captured_pieces(ws, id, model)
+    headers = {"Content-Disposition": f'attachment; filename="captured-{id}.zip"'}
+    return StreamingResponse(pieces, media_type=archive.MEDIA_TYPES["zip"], headers=headers)
 
 
 @router.post("/{reference}/resume", status_code=202, dependencies=KEYED)

@@ -22,6 +22,35 @@ if (place) {
   timer = setTimeout(look, EVERY_MS);
 }
 
+// What is kept for labelling is counted by looking at the files: once, when the page is opened.
+const captured = document.querySelector("[data-captured]");
+const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
+const cell = (text, name = "") => Object.assign(document.createElement("td"), { textContent: text, className: name });
+
+async function showCaptured() {
+  const told = captured.querySelector("[data-counted]"), kept = captured.querySelector("[data-kept]");
+  try {
+    const found = await get(captured.dataset.captured);
+    told.textContent = found.num_pictures ? `${count(found.num_pictures, "picture")}, ${(found.num_bytes / 1e6).toFixed(1)} MB.` : "None so far.";
+    kept.hidden = !found.num_pictures;
+    kept.querySelector("tbody").replaceChildren(...found.classes.map(({ model, label, num_pictures: num }) => {
+      const row = document.createElement("tr");
+      row.append(cell(model), cell(label), cell(num.toLocaleString("en"), "num"));
+      return row;
+    }));
+    kept.querySelector("[data-archives]").replaceChildren(...[...new Set(found.classes.map((one) => one.model))].map((model) => {
+      const link = Object.assign(document.createElement("a"), { className: "button", textContent: `Download those of ${model}` });
+      link.href = `${captured.dataset.captured}/archive?model=${encodeURIComponent(model)}`;
+      return link;
+    }));
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    told.textContent = problem.text;
+  }
+}
+
+if (captured) showCaptured();
+
 const form = document.getElementById("update");
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
