@@ -230,7 +230,8 @@ def test_a_run_is_stopped_resumed_and_compared(server: Server, full: Path, new_p
     page.locator("#ask-yes").click()
     state(page, "stopped")
     page.get_by_text("It was stopped").wait_for()
-    page.get_by_role("button", name="Resume").click()
+    with loaded(page):
+        page.get_by_role("button", name="Resume").click()
     page.locator("#happened", has_text="Went on from step").wait_for(timeout=LONG_MS)
     page.get_by_role("button", name="Stop").click()
     page.locator("#ask-yes").click()

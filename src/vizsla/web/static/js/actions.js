@@ -26,7 +26,17 @@ export function say(near, text, wrong = false) {
   place.textContent = text;
 }
 
+// A page is read anew when nothing is under way on it: that would cut off what somebody asks for meanwhile.
+let underway = 0, stale = false;
+
 async function act(button) {
+  underway += 1;
+  await carryOut(button);
+  underway -= 1;
+  if (stale && !underway) location.reload();
+}
+
+async function carryOut(button) {
   const { action, address, then, body } = button.dataset;
   if (button.dataset.ask && !(await confirmed(button.dataset.ask, button.textContent.trim()))) return;
   button.disabled = true;
@@ -34,7 +44,7 @@ async function act(button) {
     const made = await ask(action, address, body ? JSON.parse(body) : undefined);
     if (then === "job") location.assign(pageOf(made));
     else if (then) location.assign(then);
-    else location.reload();
+    else stale = true;
   } catch (problem) {
     say(button, problem.text, true);
   } finally {
