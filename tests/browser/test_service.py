@@ -24,7 +24,8 @@ def test_pictures_are_dropped_pasted_and_chosen(
     ring, bad = full.parent / "pictures" / "ring" / "003.png", tmp_path / "bad.png"
     hostile.write_bytes(ring.read_bytes())
     bad.write_bytes(b"no picture")
-    service = start(full, "shaper", "--title", TITLE)
+    keeps = ("--capture-below", 1, "--capture-to", tmp_path / "kept") if width == 390 else ()
+    service = start(full, "shaper", "--title", TITLE, *keeps)
     (said,) = Cli(full)("predict", "shaper", ring, "--json").json
     page = new_page(service, width=width, scheme="dark")
     page.goto("/")
@@ -44,11 +45,14 @@ def test_pictures_are_dropped_pasted_and_chosen(
         }""",
         list(ring.read_bytes()),
     )
+    expect(page.get_by_text("Some of the pictures are kept")).to_be_visible(visible=bool(keeps))
     expect(page.locator("#answers > li")).to_have_count(3)
     expect(page.locator("#answers .bars")).to_have_count(2)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     expect(page.locator("#by-link")).to_be_hidden()
     assert service.stop() == 0
+    kept = {path.read_bytes() for path in tmp_path.glob("kept/*/pictures/*/*")}
+    assert kept == ({ring.read_bytes()} if keeps else set())
 
 
 def test_a_key_is_asked_for_and_links_are_offered_where_they_are_fetched(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,40 @@ def test_one_that_cannot_begin_says_why(
     _state(page, "failed")
     expect(page.get_by_role("alert")).to_contain_text("model.onnx")
     expect(page.get_by_role("button", name="Start again")).to_be_visible()
+
+
+def test_what_is_kept_for_labelling_is_counted_and_downloaded(
+    full: Path, server: Server, answering: None, new_page: Callable[..., Any], tmp_path: Path
+) -> None:
+    page = new_page(server, expects=(FAILED,))
+    page.goto("/services/new?model=shaper")
+    page.get_by_label("Name", exact=True).fill("keen")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Keep pictures for labelling below").fill("1.5")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#below-problem")).to_contain_text("less than or equal to 1")
+    page.get_by_label("Keep pictures for labelling below").fill("1")
+    page.get_by_role("button", name="Start", exact=True).click()
+    page.wait_for_url(re.compile("/services/[0-9a-z]+$"))
+    _state(page, "running")
+    kept = page.locator("#captured")
+    expect(kept).to_contain_text("a probability below 1, for 30 days, and up to 1000 MB")
+    expect(kept).to_contain_text("None so far.")
+    sent = sorted((full.parent / "pictures").rglob("*.png"))[::9]
+    for picture in sent:
+        _ask(page, picture)
+    with vizsla.open(full) as ws:
+        deadline = time.monotonic() + 30
+        while services.captured(ws, "keen").num_pictures < len(sent):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    page.reload()
+    expect(kept).to_contain_text(f"{len(sent)} pictures")
+    rows = page.get_by_role("table", name="Kept pictures by class").locator("tbody tr")
+    assert sum(int(row.split()[-1]) for row in rows.all_inner_texts()) == len(sent)
+    with page.expect_download() as begun:
+        page.get_by_role("link", name="Download those of shaper").click()
+    packed = tmp_path / "captured.zip"
+    begun.value.save_as(packed)
+    with zipfile.ZipFile(packed) as archive:
+        assert len(archive.namelist()) == len(sent)
