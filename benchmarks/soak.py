@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import http.client
+import multiprocessing
 import random
 import re
 import signal
@@ -51,7 +53,6 @@ class Soak:
         self.until = time.monotonic() + seconds
         self.told: Counter[str] = Counter()
         self.wrong: list[str] = []
-        self.probes: list[float] = []
         self.memory: list[tuple[float, float]] = []
 
     @property
@@ -111,17 +112,6 @@ class Soak:
                 writer.close()
             self.told["slow"] += 1
 
-    async def probe(self) -> None:
-        """Ask twice a second whether it is well, as an orchestrator does, by a connection of its own each time."""
-        while not self.over:
-            for path in ("live", "ready"):
-                began = time.perf_counter()
-                async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
-                    answer = await client.get(f"/v2/health/{path}")
-                self.probes.append(time.perf_counter() - began)
-                self.told[f"probe {answer.status_code}"] += 1
-            await asyncio.sleep(0.5)
-
     async def weigh(self, server: psutil.Process) -> None:
         """The memory of all processes of the service, every second."""
         began = time.monotonic()
@@ -136,7 +126,23 @@ class Soak:
         async with httpx.AsyncClient(base_url=self.url, timeout=60, limits=limits) as client:
             asking = [self.ask(client, random.Random(number)) for number in range(num)]
             slow = [self.dawdle(random.Random(number)) for number in range(SLOW_CLIENTS)]
-            await asyncio.gather(*asking, *slow, self.probe(), self.weigh(server))
+            await asyncio.gather(*asking, *slow, self.weigh(server))
+
+
+def probe(url: str, seconds: float, results: Any) -> None:
+    """Ask twice a second whether it is well, as an orchestrator does: by a process and connections of its own."""
+    found, until = [], time.monotonic() + seconds
+    place = urlsplit(url)
+    while time.monotonic() < until:
+        for path in ("live", "ready"):
+            began = time.perf_counter()
+            asking = http.client.HTTPConnection(str(place.hostname), place.port, timeout=30)
+            asking.request("GET", f"/v2/health/{path}")
+            status = asking.getresponse().status
+            asking.close()
+            found.append((status, time.perf_counter() - began))
+        time.sleep(0.5)
+    results.put(found)
 
 
 def main() -> None:
@@ -169,13 +175,18 @@ def _soaked(folder: Path, pictures: list[bytes], clients: int, seconds: float) -
     found = re.search(r"http://\S+:\d+", server.stderr.readline())
     assert found is not None
     soak = Soak(found[0], pictures, wanted, seconds)
+    results: Any = multiprocessing.get_context("spawn").SimpleQueue()
+    probing = multiprocessing.get_context("spawn").Process(target=probe, args=(found[0], seconds, results))
+    probing.start()
     try:
         asyncio.run(soak.run(clients, psutil.Process(server.pid)))
+        told = results.get()
     finally:
         server.send_signal(signal.SIGTERM)
         status = server.wait()
     good = soak.told["good 200"]
-    probes = sorted(1000 * one for one in soak.probes)
+    probes = sorted(1000 * took for _, took in told)
+    soak.told.update(f"probe {status}" for status, _ in told)
     memory = [weight for _, weight in soak.memory]
     tenth = max(1, len(memory) // 10)
     return {

@@ -33,12 +33,13 @@ class Prediction(NamedTuple):
 class Predictor:
     """Predicts with the model in a folder. Thread-safe."""
 
-    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu") -> None:
+    def __init__(self, folder: Path, *, threads: int = 0, device: str = "cpu", spin: bool = True) -> None:
         """Open a model folder.
 
         Args:
             threads: that compute; 0 for one a core.
             device: "cpu", "cuda" or "cuda:N".
+            spin: let threads turn in circles while they wait for each other, which keeps others from the cores.
 
         Raises:
             InvalidInput: it is not a whole, unchanged model.
@@ -46,10 +47,11 @@ class Predictor:
         """
         import onnxruntime
 
-        self.card = open_model(folder)
+        self.card, self.spin = open_model(folder), spin
         graph = check_file(folder, self.card, GRAPH)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         self._session = onnxruntime.InferenceSession(graph, options, providers=_providers(device))
         if device != "cpu" and "CUDAExecutionProvider" not in self._session.get_providers():
             raise _no_cuda(device)  # it is there, and cannot begin: a driver is missing, or there is no such card

@@ -43,35 +43,45 @@ class Batcher:
     """Puts pictures that come at about the same time into one pass through a network.
 
     A pass begins as soon as no further picture is on its way, at the latest when the oldest has waited `max_wait_s` or
-    `max_batch` are there. While one pass is computed, the next gathers: under load batches grow by themselves.
+    `max_batch` are there. While passes are computed, the next gathers: under load batches grow by themselves.
     """
 
     def __init__(
-        self, compute: Compute, *, max_batch: int, max_wait_s: float, max_queue: int, watch: Watch | None = None
+        self,
+        compute: Compute,
+        *,
+        max_batch: int,
+        max_wait_s: float,
+        max_queue: int,
+        passes: int = 1,
+        watch: Watch | None = None,
     ) -> None:
         """Begin with nothing to do.
 
         Args:
-            compute: uint8 (n, H, W, C) -> float32 (n, classes), in a thread of its own.
+            compute: uint8 (n, H, W, C) -> float32 (n, classes), in threads of its own.
             max_batch: pictures in a pass, at most.
             max_wait_s: how long a picture waits for others, at most.
             max_queue: pictures that may wait; more are refused.
+            passes: that are computed at once, at most.
         """
         self._compute, self._watch = compute, watch
         self._max_batch, self._max_wait_s, self._max_queue = max_batch, max_wait_s, max_queue
         self._waiting: deque[_Waiting] = deque()
         self._coming = 0
         self._changed = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compute")
-        self._began: float | None = None
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._threads = ThreadPoolExecutor(passes, thread_name_prefix="compute")
+        self._began: dict[int, float] = {}
+        """when each of the passes that are being computed began"""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._work(number)) for number in range(passes)]
 
     @property
     def stuck_s(self) -> float:
-        """How long the pass that is being computed has taken so far; 0: none is; for ever: there will be none."""
-        if self._task.done():
+        """How long the longest pass that is being computed has taken; 0: none is; for ever: there will be no more."""
+        if any(task.done() for task in self._tasks):
             return math.inf
-        return time.monotonic() - self._began if self._began is not None else 0.0
+        return time.monotonic() - min(began) if (began := list(self._began.values())) else 0.0
 
     @property
     def num_waiting(self) -> int:
@@ -122,25 +132,26 @@ class Batcher:
 
     async def close(self) -> None:
         """Compute what waits, then end."""
-        while self._waiting or self._began is not None:
+        while self._waiting or self._began:
             await asyncio.sleep(0.01)
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._thread.shutdown(wait=False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False)
 
-    async def _work(self) -> None:
+    async def _work(self, number: int) -> None:
+        """Compute a pass after the other."""
         loop = asyncio.get_running_loop()
         while True:
             await self._gather()
             batch = self._take()
             if not batch:
                 continue
-            began = self._began = time.monotonic()
+            began = self._began[number] = time.monotonic()
             try:
-                rows = await loop.run_in_executor(self._thread, self._pass, [one.pixels for one in batch])
+                rows = await loop.run_in_executor(self._threads, self._pass, number, [one.pixels for one in batch])
             finally:
-                self._began = None
+                del self._began[number]
             for one, row in zip(batch, rows, strict=True):
                 if one.row.done():  # nobody waits for it any more
                     continue
@@ -173,9 +184,9 @@ class Batcher:
                 batch.append(one)
         return batch
 
-    def _pass(self, pictures: list[Pixels]) -> list[Row | BaseException]:
+    def _pass(self, number: int, pictures: list[Pixels]) -> list[Row | BaseException]:
         """A row for each picture, or what it raised. Where a pass fails, each picture is computed alone."""
-        self._began = time.monotonic()
+        self._began[number] = time.monotonic()
         try:
             rows = list(self._compute(np.stack(pictures)))
             if len(rows) != len(pictures):
@@ -186,4 +197,4 @@ class Batcher:
         except Exception as error:
             log.exception("A pass through a model failed.")
             failed = VizslaError(f"The model could not compute this: {type(error).__name__}.")
-        return [failed] if len(pictures) == 1 else [row for one in pictures for row in self._pass([one])]
+        return [failed] if len(pictures) == 1 else [row for one in pictures for row in self._pass(number, [one])]

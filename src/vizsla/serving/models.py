@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,17 +19,24 @@ from vizsla.models.predictor import Predictor
 from vizsla.serving.batcher import Batcher, Watch
 from vizsla.serving.spec import Limits, ModelSpec, ServiceSpec
 
+# Of a network that is so quick on a CPU two passes are computed at once: while one waits for the last of its threads,
+# which it does after every layer, another one has use for the cores. And more of its pictures than so many do not fit
+# into the caches. Larger networks fill cores and caches by themselves.
+QUICK_S, PASSES, PICTURES_A_CORE = 0.01, 2, 2
+
 
 class Served:
     """A version of a model, ready to compute."""
 
     def __init__(self, name: str, version: str, predictor: Predictor, limits: Limits, watch: Watch) -> None:
         self.name, self.version, self.predictor, self.card = name, version, predictor, predictor.card
+        cores = max(1, round(system.cores()))
         self.batcher = Batcher(
             predictor.probabilities,
-            max_batch=limits.max_batch,
+            max_batch=min(limits.max_batch, PICTURES_A_CORE * cores) if not predictor.spin else limits.max_batch,
             max_wait_s=limits.max_wait_ms / 1000,
             max_queue=limits.max_queue,
+            passes=min(PASSES, cores) if not predictor.spin else 1,
             watch=watch,
         )
         self._in_flight = 0
@@ -145,11 +153,23 @@ class Models:
 
 
 def ready(folder: Path, spec: ServiceSpec) -> Predictor:
-    """A predictor that has computed once: its first pass takes longer than others."""
-    predictor = Predictor(folder, threads=spec.threads or _num_threads(), device=spec.device)
-    how = predictor.card.preprocess
-    predictor.probabilities(np.zeros((1, how.height, how.width, how.channels), np.uint8))
+    """A predictor that has computed already: its first pass takes longer than others."""
+    threads = spec.threads or _num_threads()
+    predictor = Predictor(folder, threads=threads, device=spec.device)
+    if _pass_s(predictor) < QUICK_S and spec.device == "cpu":
+        predictor = Predictor(folder, threads=threads, spin=False)
+        _pass_s(predictor)
     return predictor
+
+
+def _pass_s(predictor: Predictor) -> float:
+    """How long one picture takes."""
+    how = predictor.card.preprocess
+    blank = np.zeros((1, how.height, how.width, how.channels), np.uint8)
+    predictor.probabilities(blank)
+    began = time.perf_counter()
+    predictor.probabilities(blank)
+    return time.perf_counter() - began
 
 
 def _num_threads() -> int:

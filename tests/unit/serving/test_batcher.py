@@ -193,3 +193,53 @@ def test_what_comes_too_late_is_counted_once() -> None:
         assert await ask(batcher, 1) == 4
 
     with_batcher(Sums(), work)
+
+
+def test_two_passes_are_computed_at_once_and_neither_waits_for_the_other() -> None:
+    compute = Sums()
+    slow = threading.Event()
+
+    def either(pixels: Pixels) -> np.ndarray:
+        if (pixels == 1).any():
+            compute.passes.append(len(pixels))
+            assert slow.wait(20)
+            return np.zeros((len(pixels), 1), np.float32)
+        return compute(pixels)
+
+    async def main() -> None:
+        batcher = Batcher(either, max_batch=2, max_wait_s=1, max_queue=20, passes=2)
+        held = asyncio.create_task(ask(batcher, 1))
+        while not compute.passes:
+            await asyncio.sleep(0.01)
+        assert sorted([await ask(batcher, n) for n in range(2, 7)]) == [8, 12, 16, 20, 24]
+        await asyncio.sleep(0.1)
+        assert not held.done()
+        assert batcher.stuck_s > 0.1, "of the one that takes longest, though others came and went"
+        asked = [asyncio.create_task(ask(batcher, n)) for n in range(2, 6)]
+        assert await asyncio.gather(*asked) == [8, 12, 16, 20]
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.05)
+        assert not closing.done(), "what is computed is answered before the end"
+        slow.set()
+        await closing
+        assert await held == 0
+        assert batcher.stuck_s == float("inf"), "there will be no more"
+
+    asyncio.run(main())
+
+
+def test_under_load_as_many_are_computed_at_once_as_may() -> None:
+    compute = Sums()
+    compute.go.clear()
+
+    async def main() -> None:
+        batcher = Batcher(compute, max_batch=4, max_wait_s=1, max_queue=50, passes=2)
+        asked = [asyncio.create_task(batcher.run(picture(n))) for n in range(20)]
+        await asyncio.sleep(0.2)
+        assert compute.passes == [4, 4]
+        compute.go.set()
+        assert [float((await one)[0]) for one in asked] == [4 * n for n in range(20)]
+        assert compute.passes == [4] * 5
+        await batcher.close()
+
+    asyncio.run(main())
