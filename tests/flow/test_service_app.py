@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import hashlib
 import json
 import random
 import re
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from tests.support import fetch_here, sharing
 
 from vizsla.errors import Busy, InvalidInput, VizslaError
 from vizsla.images import links
+from vizsla.machine import system
 from vizsla.models.card import Card
 from vizsla.serving import bodies, capture
+from vizsla.serving import models as served_models
 from vizsla.serving.answering import Seen
 from vizsla.serving.app import create_app
 from vizsla.serving.spec import CaptureSpec, Limits, ModelSpec, ServiceSpec, VersionSpec
@@ -367,3 +371,43 @@ def test_pictures_are_not_kept_unless_that_is_asked_for(ws: Workspace, cards: li
 
     assert asyncio.run(main())["captures"] is False
     assert not (ws.root / "captured").exists()
+
+
+def test_quick_networks_have_two_passes_at_once_and_others_one(
+    ws: Workspace, cards: list[Card], pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "cores", lambda: 2.0)
+
+    async def passes(**fields: Any) -> tuple[int, int]:
+        async with here(ws, cards[0], **fields) as (client, service):
+            sent = [("pictures", (path.name, path.read_bytes())) for path in pictures]
+            assert len((await client.post("/predict", files=sent)).json()["predictions"]) == len(pictures)
+            (served,) = service.models.all()
+            return len(served.batcher._tasks), served.batcher._max_batch
+
+    assert asyncio.run(passes()) == (2, 4)
+    assert asyncio.run(passes(limits=Limits(max_batch=3))) == (2, 3)
+    assert asyncio.run(passes(threads=1)) == (1, 16), "with as many threads as were asked for"
+    monkeypatch.setattr(served_models, "QUICK_S", 0.0)
+    assert asyncio.run(passes()) == (1, 16)
+
+
+def test_a_model_that_was_replaced_is_let_go(ws: Workspace, cards: list[Card], pictures: list[Path]) -> None:
+    async def main() -> bool:
+        async with here(ws, cards[0]) as (client, service):
+            await client.post("/predict", content=pictures[0].read_bytes())
+            before = weakref.ref(service.models.all()[0].predictor)
+            other = VersionSpec(version=cards[1].id, folder=ws.folder("model", cards[1].id))
+            gc.disable()  # as what is frozen is not looked at: it has to go by itself
+            try:
+                await service.serve(
+                    service.spec.model_copy(update={"models": (ModelSpec(name="m", versions=(other,)),)})
+                )
+                while service.models._retiring:
+                    await asyncio.sleep(0.01)
+                await asyncio.sleep(0.1)
+                return before() is None
+            finally:
+                gc.enable()
+
+    assert asyncio.run(main())

@@ -347,6 +347,19 @@ def test_the_same_by_commands_and_by_rest(
         assert server.stop() == 0
 
 
+def test_one_whose_events_are_damaged_fails_alone(ws: Workspace, cards: list[Card]) -> None:
+    one = services.start(ws, HostingSpec(models=("first",)))
+    place = ws.folder("service", one.id) / "events.jsonl"
+    os.kill(files.lock_holder(place.parent) or 0, signal.SIGKILL)
+    _until(lambda: files.lock_holder(place.parent) is None)
+    whole = place.read_text()
+    with place.open("a") as file:
+        file.write("rubbish\n")
+    _until(lambda: queue.turn(ws) or jobs.live_of(ws, one.id) is None)
+    assert jobs.get(ws, one.id).job.state == "failed"
+    place.write_text(whole)
+
+
 def test_what_it_is_unsure_of_is_kept_and_becomes_a_dataset(
     ws: Workspace, cards: list[Card], pictures: list[Path], tmp_path: Path
 ) -> None:

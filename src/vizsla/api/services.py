@@ -265,7 +265,7 @@ def _opened(paths: Sequence[Path]) -> Iterator[tuple[str, IO[bytes]]]:
     for path in paths:
         try:
             file = path.open("rb")
-        except FileNotFoundError:  # it was kept for long enough, or moved
+        except OSError:  # it was kept for long enough, or moved, or is not for this account
             continue
         yield f"{path.parent.name}/{path.name}", file
 

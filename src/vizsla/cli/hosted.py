@@ -16,7 +16,7 @@ from vizsla.cli.output import err, facts, next_step, out, print_error, print_jso
 from vizsla.cli.queued import Queued, as_json, attend
 from vizsla.cli.service import Capture, Manner, Reach
 from vizsla.client.server import Server
-from vizsla.errors import Conflict
+from vizsla.errors import Conflict, InvalidInput
 from vizsla.events import Event
 from vizsla.jobs.spec import ServiceJobSpec
 from vizsla.serving.capture import Captured
@@ -249,6 +249,8 @@ def captured(
     Args:
         name: Id, name, or the beginning of one.
     """
+    if out_file is None and model is not None:
+        raise InvalidInput("A model is named for a zip.", where="--model", remedy="Give --out FILE.zip too.")
     if out_file is None:
         with common.open() as ws:
             show_captured(services.captured(ws, name), name, common)

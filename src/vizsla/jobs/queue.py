@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vizsla import events, files, records, work
-from vizsla.errors import Conflict, DatabaseUnavailable, DiskFull, Forbidden, TooMany, VizslaError, from_dict
+from vizsla.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    DiskFull,
+    Forbidden,
+    InvalidInput,
+    TooMany,
+    VizslaError,
+    from_dict,
+)
 from vizsla.evaluation import report
 from vizsla.jobs import launch
 from vizsla.jobs.devices import as_option, capacity
@@ -291,10 +300,11 @@ def _end(
 
 def _end_in_queue(folder: Path, state: str, error: dict[str, str] | None) -> None:
     """Say in the events of a service, which say that it is to be started again, that it is not."""
-    last = events.last(folder / work.EVENTS)
-    if last is not None and last["event"] == "again":
-        with events.EventLog(folder / work.EVENTS) as log:
-            log.write(state, **({"error": error} if error else {}))
+    with contextlib.suppress(InvalidInput, DiskFull):  # the job itself says how it ended
+        last = events.last(folder / work.EVENTS)
+        if last is not None and last["event"] == "again":
+            with events.EventLog(folder / work.EVENTS) as log:
+                log.write(state, **({"error": error} if error else {}))
 
 
 def _discard(ws: Workspace, kind: Kind, id: str) -> None:

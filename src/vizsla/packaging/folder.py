@@ -72,8 +72,6 @@ def _fill(spec: PackageSpec, out: Path) -> str:
     versions = list(_versions(spec.service))
     service = _copied(spec.service, out)
     files.write_json(out / SERVICE, service.model_dump(mode="json"))
-    if service.capture.wanted:
-        (out / service.captured).mkdir()
     _app(out / "app")
     lock = LOCKS / f"{'cuda' if spec.cuda else 'cpu'}.txt"
     shutil.copyfile(lock, out / "requirements.txt")

@@ -6,10 +6,14 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vizsla.serving.capture import MAX_PENDING_BYTES
 from vizsla.serving.spec import MAX_DRAIN_S, MAX_WORKERS, ServiceSpec
+from vizsla.serving.supervisor import KEPT_BYTES
 
 # A name that images, hosts and Kubernetes' services may have, with room for endings.
 NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+MANY_THREADS = 8
+"""that decode and compute, and keep some memory each"""
 GRACE_S = 40
 """how long requests under way have to end, with some to spare for the supervisor"""
 
@@ -46,5 +50,7 @@ class PackageSpec(BaseModel):
             num_graph_bytes: of all graphs. ONNX Runtime keeps the weights, a copy in its own layout, and room to
                 compute.
         """
-        each = 256 + 4 * num_graph_bytes / 2**20 + self.service.limits.max_held_mb
+        waiting = MAX_PENDING_BYTES / 1e6 if self.service.capture.wanted else 0
+        kept = KEPT_BYTES / 2**20 * MANY_THREADS
+        each = 256 + kept + waiting + 4 * num_graph_bytes / 2**20 + self.service.limits.max_held_mb
         return 256 * -(-round(256 + self.workers * each) // 256)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from vizsla.models.card import Card
 from vizsla.packaging import quoting
 from vizsla.packaging.spec import PackageSpec
+from vizsla.serving.capture import SWEPT_SHARE
 from vizsla.words import percent
 
 GPU_COMPOSE = """\
@@ -37,7 +38,7 @@ It computes on one NVIDIA GPU, and does not begin without it. The libraries of C
 `requirements.txt`, so the same image to begin with will do; the machine needs a driver for CUDA 13 and the NVIDIA
 Container Toolkit (Kubernetes: the device plugin; Swarm: `node-generic-resources` of the engine). For systemd,
 `LD_LIBRARY_PATH` has to name the folders `nvidia/cu13/lib` and `nvidia/cudnn/lib` of its virtual environment."""
-CAPTURED_COPIED = "COPY --chown=10001:10001 captured /srv/captured"
+CAPTURED_MADE = "RUN install -d -o 10001 -g 10001 /srv/captured"
 CAPTURED_MOUNTED = {
     "compose": "volumes:\n      - captured:/srv/captured",
     "stack": "      - type: volume\n        source: captured\n        target: /srv/captured",
@@ -54,14 +55,15 @@ CAPTURED_VOLUME = {
             sizeLimit: {mb}Mi""",
 }
 CAPTURED_GROUP = "        fsGroup: 10001"
-CAPTURED_STATE = "StateDirectory=$name\nBindPaths=/var/lib/$name:/opt/$name/captured"
+CAPTURED_STATE = "StateDirectory=vizsla-$name"
+CAPTURED_LINKED = "sudo ln -s /var/lib/vizsla-$name /opt/$name/captured"
 CAPTURED_NOTE = """\
 ## Pictures kept for labelling
 
 It keeps {which}, for {max_days:g} days and up to {max_mb:g} MB.
 They lie in `/srv/captured`: a volume for Docker, Compose and Swarm (where each node has its own), a folder that goes
-with its pod for Kubernetes, and `/var/lib/{name}` for systemd. Below it is `MODEL/pictures/CLASS/FILE`, by the class
-that a picture was taken for: move what is in the wrong one, and train with it."""
+with its pod for Kubernetes, and `/var/lib/vizsla-{name}` for systemd. Below it is `MODEL/pictures/CLASS/FILE`, by the
+class that a picture was taken for: move what is in the wrong one, and train with it."""
 PRIVATE_NETWORKS = ["0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
                     "192.168.0.0/16"]  # fmt: skip
 PRIVATE_NETWORKS_6 = ["::1/128", "fc00::/7", "fe80::/10"]
@@ -123,15 +125,15 @@ def _captured(spec: PackageSpec) -> dict[str, str]:
     rules = spec.service.capture
     if not rules.wanted:
         return dict.fromkeys(
-            ("captured_copied", "captured_group", "captured_state", "captured_note", "captured_folder", "volume"), ""
+            ("captured_made", "captured_group", "captured_state", "captured_note", "captured_linked", "volume"), ""
         )
     note = CAPTURED_NOTE.format(which=rules.which, max_days=rules.max_days, max_mb=rules.max_mb, name=spec.name)
     return {
-        "captured_copied": CAPTURED_COPIED,
+        "captured_made": CAPTURED_MADE,
         "captured_group": CAPTURED_GROUP,
         "captured_state": Template(CAPTURED_STATE).substitute(name=spec.name),
         "captured_note": note,
-        "captured_folder": " captured",
+        "captured_linked": Template(CAPTURED_LINKED).substitute(name=spec.name),
         "volume": f"--volume {spec.name}-captured:/srv/captured ",
     }
 
@@ -140,7 +142,8 @@ def mounted(spec: PackageSpec, kind: str) -> dict[str, str]:
     """How a kind of manifest (`compose`, `stack`, `deployment`) gives room to what is kept for labelling."""
     if not spec.service.capture.wanted:
         return {"captured_mounted": "", "captured_volume": ""}
-    mb = round(1.2 * spec.service.capture.max_mb) + 64
+    # Each process looks at the size of all from time to time only.
+    mb = round((1.2 + SWEPT_SHARE * spec.workers) * spec.service.capture.max_mb) + 64
     return {
         "captured_mounted": CAPTURED_MOUNTED.get(kind, ""),
         "captured_volume": CAPTURED_VOLUME.get(kind, "").format(mb=mb),

@@ -137,6 +137,7 @@ class Batcher:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()  # who has ended does not hang; and they hold what they were doing, which holds the model
         self._threads.shutdown(wait=False)
 
     async def _work(self, number: int) -> None:

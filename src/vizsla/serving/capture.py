@@ -1,7 +1,7 @@
 """Pictures that are kept for people to label: those of which a model is unsure, and a sample, for a while.
 
     FOLDER/MODEL/pictures/CLASS/DIGEST.jpg     as it came, under the class that it was taken for
-    FOLDER/MODEL/said/CLASS/DIGEST.jpg.json    when, by which version, and what was said of it
+    FOLDER/MODEL/said/DIGEST.jpg.json          when, by which version, where it was put, and what was said of it
 
 `pictures` has a sub-folder a class, as datasets are made of: who labels moves what lies in the wrong one. What was
 moved is not deleted any more.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import queue
 import random
@@ -24,13 +25,16 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, Field
 
 from vizsla import files
+from vizsla.errors import VizslaError
 from vizsla.images.decode import ending
 from vizsla.models.predictor import Score
 from vizsla.serving.spec import CaptureSpec
 
 PICTURES, SAID = "pictures", "said"
 MAX_PENDING_BYTES = 64_000_000
-SWEEP_S, LEFT_S, COMPLAIN_S = 3600.0, 3600.0, 600.0
+SWEEP_S, LEFT_S, COMPLAIN_S, CLOSE_S = 3600.0, 3600.0, 600.0, 10.0
+# What a record takes, and of files what a part of a block is rounded to.
+BLOCK_BYTES = 4096
 # So much may come between two looks at the size of everything; and so much is left of it when it was too large.
 SWEPT_SHARE, LEFT_SHARE = 0.05, 0.9
 MAX_NAME_BYTES = 200
@@ -86,15 +90,17 @@ class Capture:
         self._spec, self._folder, self._became = spec, folder, became
         self._waiting: queue.SimpleQueue[Taken | None] = queue.SimpleQueue()
         self._pending, self._lock = 0, threading.Lock()
+        self._ends = float("inf")
+        self._placed: dict[Path, str] = {}
         self._complained = -COMPLAIN_S
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
         self._thread.start()
 
     def why(self, probability: float) -> Why | None:
         """Why a picture is to be kept whose best class has this probability; None: it is not."""
-        if probability < self._spec.below:
-            return "unsure"
-        return "sample" if random.random() < self._spec.sample else None
+        if random.random() < self._spec.sample:  # of all, the sure and the unsure: or it would be no sample
+            return "sample"
+        return "unsure" if probability < self._spec.below else None
 
     def keep(self, taken: Taken) -> None:
         """Have a picture kept, unless too many wait for the disk already."""
@@ -107,9 +113,10 @@ class Capture:
             self._waiting.put(taken)
 
     def close(self) -> None:
-        """Keep what waits, and end."""
+        """Keep what waits, as far as it can be kept soon, and end."""
+        self._ends = time.monotonic() + CLOSE_S
         self._waiting.put(None)
-        self._thread.join(10.0)
+        self._thread.join(CLOSE_S + 1)
 
     def _work(self) -> None:
         since, limit = 0, self._spec.max_mb * 1e6 * SWEPT_SHARE
@@ -130,6 +137,9 @@ class Capture:
     def _kept(self, taken: Taken) -> int:
         """Bytes that were written."""
         became: Became = "failed"
+        if time.monotonic() > self._ends:
+            self._became(taken.model, taken.version, "dropped")
+            return 0
         try:
             num_bytes = _write(self._folder, taken)
             became = "kept" if num_bytes else "known"
@@ -144,8 +154,8 @@ class Capture:
 
     def _sweep(self) -> None:
         try:
-            sweep(self._folder, self._spec, time.time())
-        except OSError as error:
+            sweep(self._folder, self._spec, time.time(), self._placed)
+        except Exception as error:  # the next one may do
             self._complain(f"What is kept for labelling could not be tidied: {error}")
 
     def _complain(self, what: str) -> None:
@@ -156,54 +166,74 @@ class Capture:
 
 
 class Kept(NamedTuple):
-    """A picture that was kept, where it was put."""
+    """What was kept, and where it was put."""
 
     path: Path
     said: Path
-    label: str
-    """the folder, named after the class that it was taken for"""
     at: float
     num_bytes: int
+    """on the disk; 0: it is not there any more"""
 
 
-def kept(folder: Path) -> Iterator[Kept]:
-    """The pictures that lie where they were put."""
-    for said in folder.glob(f"*/{SAID}/*/*.json"):
-        label = said.parent.name
-        path = said.parents[2] / PICTURES / label / said.stem
+def kept(folder: Path, placed: dict[Path, str] | None = None) -> Iterator[Kept]:
+    """Every record of a picture; those that were moved are not there any more.
+
+    Args:
+        placed: in which folders they were put, as far as is known already.
+    """
+    placed = {} if placed is None else placed
+    for said in folder.glob(f"*/{SAID}/*.json"):
         try:
-            at, num_bytes = said.stat().st_mtime, path.stat().st_size
-        except FileNotFoundError:  # moved, or deleted meanwhile
+            if said not in placed:
+                placed[said] = Path(files.read_json(said)["folder"]).name
+            path = said.parents[1] / PICTURES / placed[said] / said.stem
+            yield Kept(path, said, said.stat().st_mtime, _num_bytes(path))
+        except (OSError, ValueError, KeyError, TypeError, VizslaError):  # deleted meanwhile, or changed by people
             continue
-        yield Kept(path, said, label, at, num_bytes)
 
 
-def sweep(folder: Path, spec: CaptureSpec, now: float) -> None:
+def _num_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_blocks * 512 + BLOCK_BYTES
+    except OSError:
+        return 0
+
+
+def sweep(folder: Path, spec: CaptureSpec, now: float, placed: dict[Path, str] | None = None) -> None:
     """Delete what has been kept for too long, and of the rest the oldest where it is too much.
 
     Args:
         now: seconds since 1970.
+        placed: see `kept`.
     """
-    every = sorted(kept(folder), key=lambda one: one.at)
+    placed = {} if placed is None else placed
+    every = sorted(kept(folder, placed), key=lambda one: one.at)
+    for gone in placed.keys() - {one.said for one in every}:
+        del placed[gone]
     total, most = sum(one.num_bytes for one in every), spec.max_mb * 1e6
     most = most if total <= most else most * LEFT_SHARE
     for one in every:
-        if total <= most and now - one.at <= spec.max_days * DAY_S:
-            break
-        one.path.unlink(missing_ok=True)
-        one.said.unlink(missing_ok=True)
-        total -= one.num_bytes
+        old = now - one.at > spec.max_days * DAY_S
+        if not old and (total <= most or not one.num_bytes):
+            continue
+        with contextlib.suppress(OSError):  # the next one may be deleted
+            one.path.unlink(missing_ok=True)
+            one.said.unlink(missing_ok=True)
+            total -= one.num_bytes
     for path in folder.glob(f"*/{PICTURES}/*/.*.tmp"):  # of a process that was killed
-        if now - path.stat().st_mtime > LEFT_S:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if now - path.stat().st_mtime > LEFT_S:
+                path.unlink()
 
 
 def pictures(folder: Path) -> Iterator[Path]:
     """The pictures that are there, by model and class, wherever people have moved them."""
     for place in sorted(folder.glob(f"*/{PICTURES}/*")):
-        if place.is_dir() and not place.is_symlink():
-            for path in sorted(place.iterdir()):
-                if not path.name.startswith(".") and path.is_file() and not path.is_symlink():
+        with contextlib.suppress(OSError):  # deleted meanwhile, or not for this account
+            for path in sorted(place.iterdir()) if not place.is_symlink() else ():
+                name = f"{place.name}/{path.name}"
+                # Names that are no UTF-8 can be in no answer, and in no zip.
+                if name.isprintable() and path.name[0] != "." and path.is_file() and not path.is_symlink():
                     yield path
 
 
@@ -216,7 +246,7 @@ def captured(folder: Path, spec: CaptureSpec) -> Captured:
     counted: dict[tuple[str, str], int] = {}
     num_bytes = 0
     for path in pictures(folder):
-        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+        with contextlib.suppress(OSError):  # deleted meanwhile
             num_bytes += path.stat().st_size
             key = path.parents[2].name, path.parent.name
             counted[key] = counted.get(key, 0) + 1
@@ -237,29 +267,36 @@ def _write(folder: Path, taken: Taken) -> int:
         DiskFull: so much has to stay free.
     """
     name = f"{hashlib.sha256(taken.data).hexdigest()[:DIGITS]}.{ending(taken.data)}"
-    best = taken.scores[0]
-    place = folder / taken.model / PICTURES / folder_of(best.label) / name
-    said = folder / taken.model / SAID / folder_of(best.label) / f"{name}.json"
-    if said.exists():
+    label = folder_of(taken.scores[0].label)
+    place = folder / taken.model / PICTURES / label / name
+    said = folder / taken.model / SAID / f"{name}.json"
+    if said.exists() or place.exists():
         return 0
     place.parent.mkdir(parents=True, exist_ok=True)
     said.parent.mkdir(parents=True, exist_ok=True)
     files.require_space(folder, len(taken.data))
-    # First what says that it is there: a picture without it would stay for ever.
-    files.write_json(
-        said,
-        {
-            "format": "vizsla.captured/1",
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "model": taken.model,
-            "version": taken.version,
-            "why": taken.why,
-            "scores": [one._asdict() for one in taken.scores[:TOP]],
-        },
-    )
-    with files.atomic(place) as temporary:
-        temporary.write_bytes(taken.data)
-    return len(taken.data)
+    # First what says that it is there: a picture without it would stay for ever. Who writes it keeps the picture.
+    told = {
+        "format": "vizsla.captured/1",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": taken.model,
+        "version": taken.version,
+        "why": taken.why,
+        "folder": label,
+        "scores": [one._asdict() for one in taken.scores[:TOP]],
+    }
+    try:
+        with said.open("x", encoding="utf-8") as file:
+            json.dump(told, file, ensure_ascii=False)
+    except FileExistsError:
+        return 0
+    try:
+        with files.atomic(place) as temporary:
+            temporary.write_bytes(taken.data)
+    except BaseException:
+        said.unlink(missing_ok=True)
+        raise
+    return len(taken.data) + BLOCK_BYTES
 
 
 def folder_of(label: str) -> str:

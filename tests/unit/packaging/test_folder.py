@@ -210,10 +210,9 @@ def test_there_is_room_for_what_is_kept_for_labelling(package: Make, tmp_path: P
     none, some = tmp_path / "none", tmp_path / "some"
     folder.write(package(public=True), none)
     written = [path for path in none.rglob("*") if path.is_file() and "app" not in path.parts]
-    assert [path.name for path in written if b"captured" in path.read_bytes()] == [".dockerignore", "service.json"]
+    assert [path.name for path in written if b"captured" in path.read_bytes()] == ["service.json"]
     folder.write(package(public=True, capture=CaptureSpec(below=0.5, max_mb=500)), some)
-    assert (some / "captured").is_dir()
-    assert "COPY --chown=10001:10001 captured /srv/captured" in (some / "Dockerfile").read_text()
+    assert "RUN install -d -o 10001 -g 10001 /srv/captured\n" in (some / "Dockerfile").read_text()
     compose, stack = (yaml.safe_load((some / name).read_text()) for name in ("compose.yaml", "stack.yaml"))
     assert compose["services"]["service"]["volumes"] == ["captured:/srv/captured"]
     assert stack["services"]["service"]["volumes"][1] == {
@@ -225,9 +224,11 @@ def test_there_is_room_for_what_is_kept_for_labelling(package: Make, tmp_path: P
     pod = yaml.safe_load((some / "kubernetes" / "deployment.yaml").read_text())["spec"]["template"]["spec"]
     assert pod["securityContext"]["fsGroup"] == 10001
     assert pod["containers"][0]["volumeMounts"][1] == {"name": "captured", "mountPath": "/srv/captured"}
-    assert pod["volumes"][1] == {"name": "captured", "emptyDir": {"sizeLimit": "664Mi"}}
+    assert pod["volumes"][1] == {"name": "captured", "emptyDir": {"sizeLimit": "689Mi"}}
     unit = (some / "colours.service").read_text()
-    assert "StateDirectory=colours\nBindPaths=/var/lib/colours:/opt/colours/captured\n" in unit
+    assert "StateDirectory=vizsla-colours\n" in unit
+    assert "BindPaths" not in unit
     readme = (some / "README.md").read_text()
+    assert "sudo ln -s /var/lib/vizsla-colours /opt/colours/captured\n" in readme
     assert "--volume colours-captured:/srv/captured --publish" in readme
     assert "a probability below 0.5, for 30 days and up to 500 MB" in readme

@@ -27,13 +27,13 @@ export function say(near, text, wrong = false) {
 }
 
 // A page is read anew when nothing is under way on it: that would cut off what somebody asks for meanwhile.
-let underway = 0, stale = false;
+let underway = 0, stale = false, leaving = false;
 
 async function act(button) {
   underway += 1;
   await carryOut(button);
   underway -= 1;
-  if (stale && !underway) location.reload();
+  if (stale && !underway && !leaving) location.reload();
 }
 
 async function carryOut(button) {
@@ -42,9 +42,11 @@ async function carryOut(button) {
   button.disabled = true;
   try {
     const made = await ask(action, address, body ? JSON.parse(body) : undefined);
-    if (then === "job") location.assign(pageOf(made));
-    else if (then) location.assign(then);
-    else stale = true;
+    if (!then) stale = true;
+    else {
+      leaving = true;
+      location.assign(then === "job" ? pageOf(made) : then);
+    }
   } catch (problem) {
     say(button, problem.text, true);
   } finally {
