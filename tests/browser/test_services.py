@@ -115,7 +115,14 @@ def test_another_version_is_tried_on_some_requests_and_then_answers_all(
         one = services.start(ws, HostingSpec(models=("shaper",)))
     page = new_page(server)
     page.goto(f"/services/{one.id}")
+    assert page.get_by_label("Model", exact=True).locator("option").all_inner_texts() == ["newer"], (
+        "what answers all is not"
+    )
     page.get_by_label("Model", exact=True).select_option(label="newer")
+    for wrong in ("150", "", "-3"):
+        page.get_by_label("Share of the requests").fill(wrong)
+        page.get_by_role("button", name="Go over").click()
+        expect(page.locator("#part-problem")).to_have_text("A number from 1 to 100")
     page.get_by_label("Share of the requests").fill("50")
     with loaded(page):
         page.get_by_role("button", name="Go over").click()

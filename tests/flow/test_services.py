@@ -403,3 +403,11 @@ def test_what_it_is_unsure_of_is_kept_and_becomes_a_dataset(
     assert "something else" in made.labels
     _stop(ws, one.id)
     assert services.captured(ws, "keen").num_pictures == len(sent), "they are there as long as the service is"
+    told_why = cli("service", "delete", "keen", status=1).err
+    assert f"has kept {len(sent)} pictures" in " ".join(told_why.split())
+    assert "There are: first." in " ".join(
+        cli("service", "captured", "keen", "--model", "none", "--out", tmp_path / "x.zip", status=1).err.split()
+    )
+    assert "Deleted" in cli("service", "delete", "keen", "--with-pictures").out
+    refused = cli("service", "start", "first", "--port", 0, "--capture-max-mb", 5, status=1).err
+    assert "would keep no pictures" in refused

@@ -60,7 +60,7 @@ def test_every_command_of_its_second_chapter_works(tmp_path: Path, shared_data: 
             (tmp_path / "Images" / breed / photo.name).symlink_to(photo)
     (tmp_path / "photo.jpg").write_bytes(next(iter(sorted((dogs / "val" / "Samoyed").iterdir()))).read_bytes())
     said = _done(ROOT / "examples" / "dogs" / "README.md", tmp_path)
-    assert "The service dogs answers with first-1 at http://127.0.0.1:" in said
+    assert "The service dogs answers with dogs at http://127.0.0.1:" in said
     answer = json.loads(next(line for line in said.splitlines() if line.startswith('{"model"')))
     assert answer["predictions"][0]["scores"][0]["label"] == "Samoyed"
     assert "The service dogs is stopp" in said

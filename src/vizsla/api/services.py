@@ -253,9 +253,11 @@ def captured_pieces(ws: Workspace, reference: str, model: str | None = None) -> 
     for path in capture.pictures(folder / hosting.read(folder).service.captured):
         found.setdefault(path.parents[2].name, []).append(path)
     if model is None and len(found) > 1:
-        remedy = f"Name one: {', '.join(found)}."
+        remedy = f"Name one (--model): {', '.join(found)}."
         raise InvalidInput("There are pictures of several models.", where="model", remedy=remedy)
     paths = found.get(model, []) if model is not None else next(iter(found.values()), [])
+    if model is not None and found and not paths:
+        raise NotFound(f"No pictures of {model!r} were kept.", where="model", remedy=f"There are: {', '.join(found)}.")
     if not paths:
         raise NotFound("No pictures were kept.", where="model", remedy="`vizsla service captured` shows what there is.")
     return archive.zip_pieces(_opened(paths), datetime.now(UTC))

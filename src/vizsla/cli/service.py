@@ -145,7 +145,11 @@ class Capture:
     def spec(self) -> CaptureSpec:
         """The same for a service."""
         given = {name: getattr(self, f"capture_{name}") for name in CaptureSpec.model_fields}
-        return make(CaptureSpec, of="capture-", **given)
+        found = make(CaptureSpec, of="capture-", **given)
+        if not found.wanted and found != CaptureSpec():
+            what = "It would keep no pictures, and bounds them."
+            raise InvalidInput(what, where="--capture-below", remedy="Give --capture-below or --capture-sample too.")
+        return found
 
 
 @Parameter(name="*", group=CAPTURE)

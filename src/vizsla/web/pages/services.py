@@ -78,10 +78,15 @@ def show_service(ws: Ws, kept: Known, request: Request, reference: str) -> HTMLR
         state=job.state if job and job.live and hosted.state != "ailing" else hosted.state,
         counted=counted,
         spark=progress.path_of(hosted.figures.recent_per_s) if hosted.figures else "",
-        others=_newest(ws),
+        others=[one for one in _newest(ws) if one.id not in _answering_all(hosted)],
         changes=changes,
         **found.shared(request, ws),
     )
+
+
+def _answering_all(hosted: Hosted) -> list[str]:
+    """The versions that get all requests: to go over to them is nothing new."""
+    return [one.version for model in hosted.models for one in model.versions if one.share == 1]
 
 
 def _newest(ws: Workspace) -> list[Entry]:

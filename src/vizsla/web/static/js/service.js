@@ -56,6 +56,10 @@ form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const button = form.querySelector("button"), { thing, address, model } = form.dataset;
   const share = Number(form.elements.part.value) / 100, newest = `${model}=${form.elements.other.value}`;
+  if (!form.elements.part.value || !form.elements.part.checkValidity()) {
+    mark(form, { where: "part", text: "A number from 1 to 100" });
+    return;
+  }
   button.disabled = true;
   try {
     // As it is now: others may have changed it since the page was made.
