@@ -84,7 +84,7 @@ def figures(report: Report) -> dict[str, Any]:
     found = {
         "balanced_accuracy": report.headline["balanced_accuracy"],
         "auc": report.headline.get("auc"),
-        "recall_of_smallest": smallest.recall_interval,
+        "recall_of_smallest": smallest.recall,
     }
     return {
         "num_test": report.num_pictures,

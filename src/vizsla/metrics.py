@@ -39,6 +39,15 @@ class PerClass(NamedTuple):
     support: Ints
 
 
+class ClassIntervals(NamedTuple):
+    """The figures of one class, of which one that is not defined is None; `support` is its number of pictures."""
+
+    support: int
+    precision: Interval | None
+    recall: Interval | None
+    f1: Interval | None
+
+
 class Cells(NamedTuple):
     """The cells of a confusion matrix that are not 0, ordered by true class, then predicted class."""
 
@@ -84,6 +93,24 @@ def per_class(truth: Ints, predicted: Ints, num_classes: int) -> PerClass:
     return _figures(confusion_cells(truth, predicted, num_classes), num_classes)
 
 
+def class_intervals(truth: Ints, predicted: Ints, num_classes: int, level: float = 0.95) -> list[ClassIntervals]:
+    """Precision, recall and F1 of each class with their intervals, in the order of the classes.
+
+    Precision is looked at as a proportion of the pictures that were taken for the class, however many these are.
+    """
+    return [
+        ClassIntervals(
+            int(support),
+            wilson(hits, claimed, level) if claimed else None,
+            wilson(hits, support, level) if support else None,
+            f1_interval(hits, support, claimed, level) if support + claimed else None,
+        )
+        for hits, support, claimed in zip(
+            *_counts(confusion_cells(truth, predicted, num_classes), num_classes), strict=True
+        )
+    ]
+
+
 def balanced_accuracy(truth: Ints, predicted: Ints, num_classes: int) -> float:
     """The mean recall over the classes that occur; NaN without pictures."""
     return _mean_of_defined(per_class(truth, predicted, num_classes).recall)
@@ -107,6 +134,20 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     # At the ends the formula gives exactly 0 and 1; rounding must not move them past the value.
     low, high = max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
     return Interval(p, low, high, level, round(n), "Wilson score")
+
+
+def f1_interval(hits: float, support: float, claimed: float, level: float = 0.95) -> Interval:
+    """The interval of the F1 of one class: `hits` of its `support` pictures were found, `claimed` were taken for it.
+
+    Of the pictures that are of the class or were taken for it, the hits are a proportion J, the Jaccard index. F1 is
+    2 J / (1 + J), which rises with J, so the bounds of J give those of F1.
+
+    Source: Lam, Gopal and Qian (2023), "Confidence intervals for the F1 score: a comparison of four methods", where
+    it is called Wilson indirect.
+    """
+    overlap = wilson(hits, support + claimed - hits, level)
+    value, low, high = (2 * j / (1 + j) for j in overlap[:3])
+    return overlap._replace(value=value, low=low, high=high, method="Wilson score of the Jaccard index")
 
 
 def balanced_intervals(
@@ -211,11 +252,18 @@ def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def _figures(cells: Cells, num_classes: int) -> PerClass:
+def _counts(cells: Cells, num_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Of each class: the pictures that were found, those that it has, and those that were taken for it."""
     hit = cells.true == cells.predicted
-    hits = np.bincount(cells.true[hit], cells.num_pictures[hit], minlength=num_classes)
-    support = np.bincount(cells.true, cells.num_pictures, minlength=num_classes)
-    claimed = np.bincount(cells.predicted, cells.num_pictures, minlength=num_classes)
+    return (
+        np.bincount(cells.true[hit], cells.num_pictures[hit], minlength=num_classes),
+        np.bincount(cells.true, cells.num_pictures, minlength=num_classes),
+        np.bincount(cells.predicted, cells.num_pictures, minlength=num_classes),
+    )
+
+
+def _figures(cells: Cells, num_classes: int) -> PerClass:
+    hits, support, claimed = _counts(cells, num_classes)
     return PerClass(
         _ratio(hits, claimed), _ratio(hits, support), _ratio(2 * hits, support + claimed), support.astype(np.int64)
     )

@@ -83,6 +83,9 @@ def test_agrees_with_scikit_learn(seed: int) -> None:
     expected = sklearn.precision_recall_fscore_support(truth, predicted, labels=range(7), zero_division=np.nan)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs)
+    by_class = metrics.class_intervals(truth, predicted, 7)
+    for name, theirs in zip(("precision", "recall", "f1"), expected[:3], strict=True):
+        np.testing.assert_allclose([getattr(one, name).value for one in by_class], theirs)
     assert metrics.confusion(truth, predicted, 7).tolist() == sklearn.confusion_matrix(truth, predicted).tolist()
     assert metrics.balanced_accuracy(truth, predicted, 7) == pytest.approx(
         sklearn.balanced_accuracy_score(truth, predicted)
@@ -108,6 +111,28 @@ def test_wilson_covers_what_it_says(p: float, n: int) -> None:
     draws = np.random.default_rng(0).binomial(n, p, 2000)
     covered = [interval.low <= p <= interval.high for interval in (metrics.wilson(int(k), n) for k in draws)]
     assert 0.92 < np.mean(covered) < 0.985
+
+
+def test_figures_of_a_class_that_are_not_defined_are_none() -> None:
+    found = metrics.class_intervals(np.array([0, 0, 1]), np.array([0, 0, 3]), 5)
+    assert [one.support for one in found] == [2, 1, 0, 0, 0]
+    assert [one.precision is None for one in found] == [False, True, True, False, True]
+    assert [one.recall is None for one in found] == [False, False, True, True, True]
+    assert [one.f1 is None for one in found] == [False, False, True, False, True]
+    assert found[0].f1
+    assert (found[0].f1.value, found[0].f1.high) == (1.0, 1.0)
+    assert found[0].f1.low < 0.6, "two pictures are no proof"
+
+
+@pytest.mark.parametrize(("n", "right"), [(60, 0.5), (400, 0.9)])
+def test_intervals_of_classes_cover_what_they_say(n: int, right: float) -> None:
+    # Each of four classes is as often called wrongly as it is missed, so all three figures are the share that is right.
+    covered = []
+    for seed in range(400):
+        one = metrics.class_intervals(*draw(seed, n, 4, right), 4)[0]
+        covered.append([i is not None and i.low <= right <= i.high for i in (one.precision, one.recall, one.f1)])
+    assert (np.mean(covered, axis=0) > 0.92).all()
+    assert (np.mean(covered, axis=0) < 0.99).all()
 
 
 @pytest.mark.parametrize(("num_classes", "n", "right"), [(2, 100, 0.8), (50, 1000, 0.8)])

@@ -13,7 +13,7 @@ from vizsla.cli.opening import place
 from vizsla.cli.options import SHOWN, Common, Limit
 from vizsla.cli.output import facts, next_step, out, print_json, safe, say_more, table
 from vizsla.cli.queued import QueuedForGpu, attend
-from vizsla.evaluation.report import Report
+from vizsla.evaluation.report import Figure, Report
 from vizsla.words import percent, seconds
 
 app = App(name="evaluation", help="List, show and delete evaluations.")
@@ -137,9 +137,9 @@ def show_report(report: Report, folder: str) -> None:
     out.print(facts([*figures, ("calibration error", f"{report.calibration_error:.3f}")]))
     out.print("[dim]in brackets: 95 % interval[/]")
     seen = [c for c in report.per_class if c.support and c.f1 is not None]
-    worst = sorted(seen, key=lambda c: c.f1 or 0.0)[:WORST_SHOWN]
+    worst = sorted(seen, key=lambda c: c.f1.value if c.f1 else 0.0)[:WORST_SHOWN]
     rows = [(safe(c.label), *map(_share, (c.precision, c.recall, c.f1)), c.support) for c in worst]
-    columns = ("weakest classes", "precision", "recall", "F1", "pictures")
+    columns = ("weakest classes", "precision, %", "recall, %", "F1, %", "pictures")
     out.print(table(columns, rows, right=columns[1:]))
     for warning in report.warnings:
         out.print(f"[yellow]Note:[/] {safe(warning)}", soft_wrap=True)
@@ -147,5 +147,6 @@ def show_report(report: Report, folder: str) -> None:
     out.print(f"[dim]report to look at:[/] {safe(page)}", soft_wrap=True)
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _share(figure: Figure | None) -> str:
+    """As short as three of them in a line have to be: `58.1 (35 to 78)`."""
+    return "–" if figure is None else f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"

@@ -258,7 +258,7 @@ def pairs(report: Report) -> list[Pair]:
 
 def worst_first(classes: list[ClassFigures]) -> list[ClassFigures]:
     """By F1, the worst first; classes without pictures come last, for nothing is known about them."""
-    return sorted(classes, key=lambda one: (one.support == 0, -1.0 if one.f1 is None else one.f1, -one.support))
+    return sorted(classes, key=lambda one: (one.support == 0, -1.0 if one.f1 is None else one.f1.value, -one.support))
 
 
 def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:

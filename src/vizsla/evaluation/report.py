@@ -50,14 +50,16 @@ class DatasetRef(_Record):
 
 
 class ClassFigures(_Record):
-    """The figures of one class. A figure that is not defined is null: see `vizsla.metrics.PerClass`."""
+    """The figures of one class, each with its interval. A figure that is not defined is null.
+
+    Not defined are precision where no picture was taken for the class, recall where it has none, F1 where both hold.
+    """
 
     label: str
     support: int = Field(description="The pictures of this class in the split.")
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    recall_interval: Figure | None
+    precision: Figure | None
+    recall: Figure | None
+    f1: Figure | None
 
 
 class ConfusionCell(NamedTuple):

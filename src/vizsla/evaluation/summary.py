@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,18 +48,16 @@ def headline(answers: Answers, num_classes: int) -> dict[str, Figure]:
 
 def class_figures(answers: Answers, labels: list[str]) -> list[ClassFigures]:
     """The figures of each class, in the order of `labels`."""
-    found = metrics.per_class(answers.truth, answers.predicted, len(labels))
-    hits = np.bincount(answers.truth[answers.truth == answers.predicted], minlength=len(labels))
+    found = metrics.class_intervals(answers.truth, answers.predicted, len(labels))
     return [
         ClassFigures(
             label=label,
-            support=int(found.support[i]),
-            precision=_or_none(found.precision[i]),
-            recall=_or_none(found.recall[i]),
-            f1=_or_none(found.f1[i]),
-            recall_interval=_figure(metrics.wilson(int(hits[i]), int(found.support[i]))) if found.support[i] else None,
+            support=one.support,
+            precision=one.precision and _figure(one.precision),
+            recall=one.recall and _figure(one.recall),
+            f1=one.f1 and _figure(one.f1),
         )
-        for i, label in enumerate(labels)
+        for label, one in zip(labels, found, strict=True)
     ]
 
 
@@ -151,7 +148,3 @@ def _short(name: str) -> str:
 
 def _figure(interval: metrics.Interval) -> Figure:
     return Figure(**interval._asdict())
-
-
-def _or_none(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -78,8 +78,17 @@ def test_figures_are_exact_and_the_report_is_read_back(tmp_path: Path) -> None:
     assert list(report.headline) == ["accuracy", "balanced_accuracy", "macro_f1"]
     assert report.headline["balanced_accuracy"].value == pytest.approx((3 / 4 + 2 / 3 + 2 / 3) / 3)
     assert report.calibration_error == pytest.approx(0.1)
-    assert report.per_class[0].precision == 3 / 4
-    assert report.per_class[1].support == 3
+    first, second, _ = report.per_class
+    assert first.precision
+    assert (first.precision.value, first.precision.num_pictures) == (3 / 4, 4)
+    assert second.recall
+    assert (second.support, second.recall.value, second.recall.num_pictures) == (3, 2 / 3, 3)
+    assert second.f1
+    assert (second.f1.value, second.f1.num_pictures) == (pytest.approx(4 / 7), 5), "either of the class or called it"
+    for one in report.per_class:
+        for figure in (one.precision, one.recall, one.f1):
+            assert figure
+            assert 0 < figure.low < figure.value <= figure.high <= 1
     assert [tuple(cell) for cell in report.confusion] == [
         (0, 0, 3),
         (0, 1, 1),

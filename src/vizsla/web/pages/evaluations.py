@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from vizsla.errors import InvalidInput, did_you_mean
 from vizsla.evaluation import html
-from vizsla.evaluation.report import ClassFigures, Report
+from vizsla.evaluation.report import ClassFigures, Figure, Report
 from vizsla.store.workspace import Workspace
 from vizsla.web.kept import Kept, Known
 from vizsla.web.lists import parent_id, select
@@ -115,9 +115,12 @@ def _sorted(classes: list[tuple[int, ClassFigures]], shown: Shown) -> list[_Clas
     descending = shown.order == "desc"
     known = [_Class(*one) for one in classes if getattr(one[1], shown.sort) is not None]
     unknown = [_Class(*one) for one in classes if getattr(one[1], shown.sort) is None]
-    if shown.sort == "label":
-        return sorted(known, key=lambda one: one.figures.label.casefold(), reverse=descending)
-    return sorted(known, key=lambda one: getattr(one.figures, shown.sort), reverse=descending) + unknown
+
+    def key(one: _Class) -> str | float:
+        by = getattr(one.figures, shown.sort)
+        return by.casefold() if isinstance(by, str) else by.value if isinstance(by, Figure) else by
+
+    return sorted(known, key=key, reverse=descending) + unknown
 
 
 class Wanted(BaseModel):
