@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.postgres import Postgres, programs, running
-from tests.support import Cli, Service, draw_shapes
+from tests.support import Cli, Once, Service, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -35,6 +36,27 @@ def shared_data() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Copies of a folder that takes long to make: one process of the tests makes it, and who asks gets a copy."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def copy(make: Callable[[Path], None]) -> Path:
+        made, done = root / f"once-{make.__name__}", root / f"once-{make.__name__}-done"
+        with (root / f"once-{make.__name__}-lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(made, ignore_errors=True)  # half made, by a process that failed
+                made.mkdir()
+                make(made)
+                done.touch()
+        return shutil.copytree(made, tmp_path_factory.mktemp(make.__name__), dirs_exist_ok=True)
+
+    return copy
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,12 +26,16 @@ from PIL import Image, ImageDraw
 
 import vizsla
 from vizsla import events
-from vizsla.api import keeper
+from vizsla.api import datasets, keeper, models, runs
 from vizsla.images import links
 from vizsla.images.preprocess import Preprocess
 from vizsla.training.run import Arithmetic, DatasetRef, Input, Run
 from vizsla.training.spec import TrainingSpec
 from vizsla.web.app import create_app
+
+# Gives a copy of the folder that a function makes.
+Once = Callable[[Callable[[Path], None]], Path]
+TINY = TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 
 
 class Done(NamedTuple):
@@ -182,6 +186,22 @@ def draw_shapes(folder: Path, *, labels: Sequence[str] = ("disc", "ring", "squar
         for i in range(num):
             _shape(label, random).save(folder / label / f"{i:03d}.png")
     return folder
+
+
+def with_shapes(folder: Path) -> None:
+    """Make `pictures` and the workspace `workspace` with `shapes`: 96 train and 24 val pictures in three classes."""
+    pictures = draw_shapes(folder / "pictures")
+    with vizsla.open(folder / "workspace") as ws:
+        datasets.create(ws, "shapes", vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20))
+
+
+def with_models(folder: Path) -> None:
+    """The same with two models of two runs: `first` and `the second`."""
+    with_shapes(folder)
+    with vizsla.open(folder / "workspace") as ws:
+        for seed, name in enumerate(("first", "the second")):
+            run = runs.start(ws, "shapes", TINY.model_copy(update={"seed": seed})).run
+            models.export(ws, run.id, name=name)
 
 
 def _shape(label: str, random: np.random.Generator) -> Image.Image:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support import Server, draw_shapes, kill_process
+from tests.support import TINY, Once, Server, draw_shapes, kill_process
 
 import vizsla
 from vizsla import files
@@ -24,7 +24,17 @@ ARGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Notes which tests failed, so that their pages are shown."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 def loaded(page: Any) -> Any:
@@ -45,10 +55,8 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with one of each: the dataset `shapes`, the runs `first` and `second`, a model, an evaluation."""
-    folder = tmp_path_factory.mktemp("browser")
+def with_one_of_each(folder: Path) -> None:
+    """Make `pictures` and the workspace `workspace` with a thing of each kind."""
     pictures = draw_shapes(folder / "pictures")
     spec = vizsla.DatasetSpec(source=pictures, width=32, height=32, val_percent=20, test_percent=20)
     with vizsla.open(folder / "workspace") as ws:
@@ -57,13 +65,20 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
             runs.start(ws, "shapes", TINY, name=name)
         evaluations.create(ws, "first", split="test", name="measured")
         models.export(ws, "first", name="shaper")
-        return ws.root
+
+
+@pytest.fixture(scope="module")
+def full(once: Once) -> Path:
+    """A workspace with one of each: the dataset `shapes`, the runs `first` and `second`, a model, an evaluation."""
+    return once(with_one_of_each) / "workspace"
 
 
 @pytest.fixture(scope="module")
 def server(full: Path) -> Iterator[Server]:
-    """A server on it, which lets requests name the pictures."""
-    started = Server(full, "--allow", full.parent / "pictures")
+    """A server on it, which lets requests name the pictures, also those that the dataset was made from."""
+    with vizsla.open(full) as ws:
+        (dataset,) = datasets.list_all(ws)
+    started = Server(full, "--allow", full.parent / "pictures", "--allow", dataset.spec.source)
     yield started
     assert started.stop() == 0
 
@@ -122,6 +137,9 @@ def new_page(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         return page
 
     yield open_
+    failed = request.node.stash.get(FAILED, False)
     for context in contexts:
+        for page in context.pages if failed else []:
+            print(f"--- {page.url}\n{page.locator('body').inner_text(timeout=2000)}")
         context.close()
     assert complaints == []

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser.conftest import TINY
-from tests.support import Server, draw_shapes
+from tests.support import TINY, Server, draw_shapes
 
 import vizsla
 from vizsla.api import accounts, datasets, evaluations, jobs, models, notes, predictions, runs, services, tags

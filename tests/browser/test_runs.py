@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.browser.conftest import TINY, loaded
-from tests.support import Server, draw_shapes, kill_process
+from tests.browser.conftest import loaded
+from tests.support import TINY, Server, draw_shapes, kill_process
 
 import vizsla
 from vizsla import files

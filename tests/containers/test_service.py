@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from tests.browser.conftest import chromium, new_page
 from tests.containers.conftest import Container, Engine, free_port, is_ready, wait_until
-from tests.support import Cli, draw_shapes, kill_process
+from tests.support import Cli, Once, kill_process, with_models
 
 import vizsla
 from vizsla.api import datasets, models, runs
@@ -31,7 +31,6 @@ from vizsla.store.workspace import Workspace
 pytestmark = pytest.mark.slow
 __all__ = ["chromium", "new_page"]
 
-TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 TITLE = 'Which "shape" is $this \\ `id` <b>?'
 KEY = "a key that is long enough"
 WITH_KEY = {"X-API-Key": KEY}
@@ -51,22 +50,16 @@ class Built(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    """A workspace with the dataset `shapes`."""
-    folder = tmp_path_factory.mktemp("containers")
-    with vizsla.open(folder / "workspace") as opened:
-        spec = vizsla.DatasetSpec(source=draw_shapes(folder / "pictures"), width=32, height=32, val_percent=20)
-        datasets.create(opened, "shapes", spec)
+def ws(once: Once) -> Iterator[Workspace]:
+    """A workspace with two models."""
+    with vizsla.open(once(with_models) / "workspace") as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def cards(ws: Workspace) -> list[Card]:
-    """Two models of it."""
-    return [
-        models.export(ws, runs.start(ws, "shapes", TINY.model_copy(update={"seed": seed})).run.id, name=name)
-        for seed, name in enumerate(("first", "second"))
-    ]
+    """The models, the older one first."""
+    return [models.get(ws, name) for name in ("first", "the second")]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +75,7 @@ def built(engine: Engine, ws: Workspace, cards: list[Card], tmp_path_factory: py
     options = ("--title", TITLE, "--keys", folder / "keys")
     return [
         _build(engine, ws, folder / "first", "shapes=first", *options, "--capture-below", 1),
-        _build(engine, ws, folder / "second", "shapes=second", *options),
+        _build(engine, ws, folder / "second", "shapes=the second", *options),
     ]
 
 

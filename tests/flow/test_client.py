@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import Done, Server, certificate, command, draw_shapes, environment
+from tests.support import TINY, Done, Server, certificate, command, draw_shapes, environment
 
 import vizsla
 from vizsla.api import accounts, datasets, jobs, runs
@@ -24,7 +24,6 @@ from vizsla.store.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 WAIT_S = 120
-TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 LONG = TINY.model_copy(update={"epochs": 1000})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from tests.postgres import programs
-from tests.support import Cli, command, draw_shapes, environment, kill_process
+from tests.support import TINY, Cli, command, draw_shapes, environment, kill_process
 
 import vizsla
 from vizsla import events, files
@@ -33,7 +33,6 @@ pytestmark = pytest.mark.slow
 
 WAIT_S = 120
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-TINY = vizsla.TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)
 LONG = TINY.model_copy(update={"epochs": 400, "checkpoint_every_s": 0.01})
 
 
