@@ -15,13 +15,19 @@ from pathlib import Path
 import pytest
 from tests.support import Cli, command, draw_shapes, environment
 
+import vizsla
 from vizsla import files
+from vizsla.store.rows import Kind
+
+KINDS: tuple[Kind, ...] = ("dataset", "run", "model", "evaluation")
 
 
 def _nothing_is_left(cli: Cli, workspace: Path) -> None:
-    for kind in ("dataset", "run", "model", "evaluation"):
-        assert cli(kind, "list", "--json").json == []
-        assert list((workspace / f"{kind}s").iterdir()) == []
+    with vizsla.open(workspace) as ws:
+        for kind in KINDS:
+            assert ws.store.all(kind) == []
+            assert list((workspace / f"{kind}s").iterdir()) == []
+    assert cli("dataset", "list", "--json").json == []
 
 
 def _pictures(folder: Path, num: int = 6, **labels: int) -> Path:
