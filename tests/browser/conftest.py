@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -37,9 +38,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-def loaded(page: Any) -> Any:
+@contextlib.contextmanager
+def loaded(page: Any) -> Iterator[None]:
     """Around what leads to another page: waits until that one's scripts are there, or its buttons do nothing yet."""
-    return page.expect_event("load")
+    page.wait_for_load_state()  # of this one: that it comes to its end must not be taken for the other
+    with page.expect_event("load"):
+        yield
 
 
 @pytest.fixture(scope="module")
