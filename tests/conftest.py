@@ -9,13 +9,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.postgres import Postgres, programs, running
-from tests.support import Cli, Once, Service, draw_shapes
+from tests.support import FAILED, Cli, Once, Service, draw_shapes
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -38,16 +38,29 @@ def shared_data() -> Callable[[str], Path]:
     return find
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Notes which tests failed, for fixtures that then show more."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
+
+
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """Copies of a folder that takes long to make: one process of the tests makes it, and who asks gets a copy."""
+    """Copies of a folder that takes long to make: one process of the tests makes it, and who asks gets a copy.
+
+    Paths in it lead to the one that was made first, as that of the pictures of a dataset does: nobody writes there.
+    """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         root = root.parent
 
     def copy(make: Callable[[Path], None]) -> Path:
-        made, done = root / f"once-{make.__name__}", root / f"once-{make.__name__}-done"
-        with (root / f"once-{make.__name__}-lock").open("w") as lock:
+        name = f"once-{make.__module__}-{make.__name__}"
+        made, done = root / name, root / f"{name}-done"
+        with (root / f"{name}-lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not done.exists():
                 shutil.rmtree(made, ignore_errors=True)  # half made, by a process that failed

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import psutil
+import pytest
 import uvicorn
 from PIL import Image, ImageDraw
 
@@ -33,6 +34,8 @@ from vizsla.training.run import Arithmetic, DatasetRef, Input, Run
 from vizsla.training.spec import TrainingSpec
 from vizsla.web.app import create_app
 
+# In the stash of tests that failed.
+FAILED = pytest.StashKey[bool]()
 # Gives a copy of the folder that a function makes.
 Once = Callable[[Callable[[Path], None]], Path]
 TINY = TrainingSpec(net="lenet", tune="scratch", epochs=1, batch_size=32)

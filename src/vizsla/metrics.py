@@ -6,6 +6,7 @@ the recall of a class without pictures, is NaN here and `None` in files; means l
 
 from __future__ import annotations
 
+import functools
 import math
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -96,18 +97,17 @@ def per_class(truth: Ints, predicted: Ints, num_classes: int) -> PerClass:
 def class_intervals(truth: Ints, predicted: Ints, num_classes: int, level: float = 0.95) -> list[ClassIntervals]:
     """Precision, recall and F1 of each class with their intervals, in the order of the classes.
 
-    Precision is looked at as a proportion of the pictures that were taken for the class, however many these are.
+    That of precision is given how many pictures were taken for the class.
     """
+    counts = _counts(confusion_cells(truth, predicted, num_classes), num_classes)
     return [
         ClassIntervals(
-            int(support),
+            support,
             wilson(hits, claimed, level) if claimed else None,
             wilson(hits, support, level) if support else None,
             f1_interval(hits, support, claimed, level) if support + claimed else None,
         )
-        for hits, support, claimed in zip(
-            *_counts(confusion_cells(truth, predicted, num_classes), num_classes), strict=True
-        )
+        for hits, support, claimed in zip(*(each.tolist() for each in counts), strict=True)
     ]
 
 
@@ -136,7 +136,7 @@ def wilson(successes: float, n: float, level: float = 0.95) -> Interval:
     return Interval(p, low, high, level, round(n), "Wilson score")
 
 
-def f1_interval(hits: float, support: float, claimed: float, level: float = 0.95) -> Interval:
+def f1_interval(hits: int, support: int, claimed: int, level: float = 0.95) -> Interval:
     """The interval of the F1 of one class: `hits` of its `support` pictures were found, `claimed` were taken for it.
 
     Of the pictures that are of the class or were taken for it, the hits are a proportion J, the Jaccard index. F1 is
@@ -146,7 +146,7 @@ def f1_interval(hits: float, support: float, claimed: float, level: float = 0.95
     it is called Wilson indirect.
     """
     overlap = wilson(hits, support + claimed - hits, level)
-    value, low, high = (2 * j / (1 + j) for j in overlap[:3])
+    value, low, high = (2 * j / (1 + j) for j in (overlap.value, overlap.low, overlap.high))
     return overlap._replace(value=value, low=low, high=high, method="Wilson score of the Jaccard index")
 
 
@@ -252,21 +252,27 @@ def _expit(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x > 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def _counts(cells: Cells, num_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+class _Counts(NamedTuple):
     """Of each class: the pictures that were found, those that it has, and those that were taken for it."""
+
+    hits: Ints
+    support: Ints
+    claimed: Ints
+
+
+def _counts(cells: Cells, num_classes: int) -> _Counts:
     hit = cells.true == cells.predicted
-    return (
+    counted = [
         np.bincount(cells.true[hit], cells.num_pictures[hit], minlength=num_classes),
         np.bincount(cells.true, cells.num_pictures, minlength=num_classes),
         np.bincount(cells.predicted, cells.num_pictures, minlength=num_classes),
-    )
+    ]
+    return _Counts(*(each.astype(np.int64) for each in counted))
 
 
 def _figures(cells: Cells, num_classes: int) -> PerClass:
     hits, support, claimed = _counts(cells, num_classes)
-    return PerClass(
-        _ratio(hits, claimed), _ratio(hits, support), _ratio(2 * hits, support + claimed), support.astype(np.int64)
-    )
+    return PerClass(_ratio(hits, claimed), _ratio(hits, support), _ratio(2 * hits, support + claimed), support)
 
 
 def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
@@ -285,5 +291,6 @@ def _midranks(scores: AnyFloats) -> Floats:
     return ranks[place]
 
 
+@functools.cache
 def _z(level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2)

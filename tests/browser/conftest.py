@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.support import TINY, Once, Server, draw_shapes, kill_process
+from tests.support import FAILED, TINY, Once, Server, draw_shapes, kill_process
 
 import vizsla
 from vizsla import files
@@ -25,17 +25,6 @@ ARGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-
-FAILED = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Notes which tests failed, so that their pages are shown."""
-    report = yield
-    if report.failed:
-        item.stash[FAILED] = True
-    return report
 
 
 @contextlib.contextmanager
@@ -141,9 +130,10 @@ def new_page(chromium: Any, request: pytest.FixtureRequest) -> Iterator[Callable
         return page
 
     yield open_
-    failed = request.node.stash.get(FAILED, False)
+    failed = complaints or request.node.stash.get(FAILED, False)
     for context in contexts:
         for page in context.pages if failed else []:
-            print(f"--- {page.url}\n{page.locator('body').inner_text(timeout=2000)}")
+            with contextlib.suppress(Exception):  # one that has crashed shows nothing
+                print(f"--- {page.url}\n{page.locator('body').inner_text(timeout=2000)}")
         context.close()
     assert complaints == []

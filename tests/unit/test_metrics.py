@@ -124,6 +124,18 @@ def test_figures_of_a_class_that_are_not_defined_are_none() -> None:
     assert found[0].f1.low < 0.6, "two pictures are no proof"
 
 
+def test_the_interval_of_f1_by_hand() -> None:
+    # 3 hits, 1 missed and 1 called wrongly: 3 of 5, of which Wilson's interval is 0.2307 to 0.8824.
+    found = metrics.f1_interval(3, 4, 4)
+    assert (found.value, found.num_pictures) == (pytest.approx(0.75), 5)
+    assert (found.low, found.high) == pytest.approx((2 * 0.2307 / 1.2307, 2 * 0.8824 / 1.8824), abs=1e-4)
+    # Where a class is called twice as often as it is, precision and recall have intervals of their own.
+    (one, _) = metrics.class_intervals(np.array([0] * 4 + [1] * 8), np.array([0] * 3 + [1] + [0] * 5 + [1] * 3), 2)
+    assert one.precision == metrics.wilson(3, 8)
+    assert one.recall == metrics.wilson(3, 4)
+    assert one.f1 == metrics.f1_interval(3, 4, 8)
+
+
 @pytest.mark.parametrize(("n", "right"), [(60, 0.5), (400, 0.9)])
 def test_intervals_of_classes_cover_what_they_say(n: int, right: float) -> None:
     # Each of four classes is as often called wrongly as it is missed, so all three figures are the share that is right.
@@ -132,7 +144,7 @@ def test_intervals_of_classes_cover_what_they_say(n: int, right: float) -> None:
         one = metrics.class_intervals(*draw(seed, n, 4, right), 4)[0]
         covered.append([i is not None and i.low <= right <= i.high for i in (one.precision, one.recall, one.f1)])
     assert (np.mean(covered, axis=0) > 0.92).all()
-    assert (np.mean(covered, axis=0) < 0.99).all()
+    assert (np.mean(covered, axis=0) < 0.975).all()
 
 
 @pytest.mark.parametrize(("num_classes", "n", "right"), [(2, 100, 0.8), (50, 1000, 0.8)])

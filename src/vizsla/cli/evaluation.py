@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Annotated, Literal
 
@@ -135,18 +136,20 @@ def show_report(report: Report, folder: str) -> None:
     )
     figures = [(TITLES.get(key, key), percent(figure.model_dump())) for key, figure in report.headline.items()]
     out.print(facts([*figures, ("calibration error", f"{report.calibration_error:.3f}")]))
-    out.print("[dim]in brackets: 95 % interval[/]")
-    seen = [c for c in report.per_class if c.support and c.f1 is not None]
+    seen = [c for c in report.per_class if c.support]
     worst = sorted(seen, key=lambda c: c.f1.value if c.f1 else 0.0)[:WORST_SHOWN]
-    rows = [(safe(c.label), *map(_share, (c.precision, c.recall, c.f1)), c.support) for c in worst]
+    rows = [(safe(c.label), *map(_in_short, (c.precision, c.recall, c.f1)), c.support) for c in worst]
     columns = ("weakest classes", "precision, %", "recall, %", "F1, %", "pictures")
-    out.print(table(columns, rows, right=columns[1:]))
+    out.print(table(columns, rows, right=columns[1:], whole=columns[1:]))
+    out.print("[dim]in brackets: 95 % interval, of each figure by itself[/]")
     for warning in report.warnings:
         out.print(f"[yellow]Note:[/] {safe(warning)}", soft_wrap=True)
     page = folder if "://" in folder else f"{folder}/report.html"
     out.print(f"[dim]report to look at:[/] {safe(page)}", soft_wrap=True)
 
 
-def _share(figure: Figure | None) -> str:
-    """As short as three of them in a line have to be: `58.1 (35 to 78)`."""
-    return "–" if figure is None else f"{100 * figure.value:.1f} ({100 * figure.low:.0f} to {100 * figure.high:.0f})"
+def _in_short(figure: Figure | None) -> str:
+    """As short as three of them in a line have to be: `58.1 (35–78)`, the bounds rounded outwards."""
+    if figure is None:
+        return "–"
+    return f"{100 * figure.value:.1f} ({math.floor(100 * figure.low)}–{math.ceil(100 * figure.high)})"

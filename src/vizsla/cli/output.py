@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -66,13 +66,23 @@ def print_error(fields: Mapping[str, str]) -> None:
         err.print(f"  {safe(line)}", soft_wrap=True)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> Table:
-    """A calm table. Cells are markup already: pass text from outside through `safe`."""
+# A broken id or state could not be read or copied.
+WHOLE = ("id", "state", "epoch", "time")
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), whole: Sequence[str] = WHOLE
+) -> Table:
+    """A calm table. Cells are markup already: pass text from outside through `safe`.
+
+    Args:
+        right: columns of numbers.
+        whole: columns of which no cell is broken into lines.
+    """
     made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for column in columns:
-        # A broken id or state could not be read or copied.
-        whole = column in ("id", "state", "epoch", "time")
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole)
+        justify: JustifyMethod = "right" if column in right else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=column in whole)
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     return made

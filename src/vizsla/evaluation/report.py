@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vizsla import records
 from vizsla.errors import InvalidInput
 
-FORMAT: Literal["vizsla.evaluation/1"] = "vizsla.evaluation/1"
+FORMAT: Literal["vizsla.evaluation/2"] = "vizsla.evaluation/2"
 FILE_NAME = "report.json"
 
 SplitRole = Literal["held out", "chose the checkpoint", "trained on"]
@@ -27,7 +27,7 @@ class Figure(_Record):
     low: float
     high: float
     level: float = Field(description="The confidence of the interval, such as 0.95.")
-    num_pictures: int
+    num_pictures: int = Field(description="The pictures that it is a figure of.")
     method: str = Field(description="How the interval was computed.")
 
 
@@ -57,9 +57,9 @@ class ClassFigures(_Record):
 
     label: str
     support: int = Field(description="The pictures of this class in the split.")
-    precision: Figure | None
-    recall: Figure | None
-    f1: Figure | None
+    precision: Figure | None = Field(description="Of the pictures that were taken for the class.")
+    recall: Figure | None = Field(description="Of the pictures of the class.")
+    f1: Figure | None = Field(description="Of the pictures that are of the class or were taken for it.")
 
 
 class ConfusionCell(NamedTuple):
@@ -83,7 +83,7 @@ class Mistake(_Record):
 class Report(_Record):
     """Everything an evaluation found; `format` changes when a reader would have to."""
 
-    format: Literal["vizsla.evaluation/1"] = FORMAT
+    format: Literal["vizsla.evaluation/2"] = FORMAT
     id: str
     name: str
     created_at: str = Field(description="ISO 8601, UTC.")
