@@ -291,13 +291,24 @@ def list_all(ws: Workspace, *, limit: int | None = None, tags: Sequence[str] = (
 
 
 @served
-def delete(ws: Workspace, reference: str) -> Entry:
+def delete(ws: Workspace, reference: str, *, with_pictures: bool = False) -> Entry:
     """Delete a service that is stopped; its models stay.
 
+    Args:
+        with_pictures: also where it has kept pictures for people to label, which are deleted with it.
+
     Raises:
-        Conflict: it is at work.
+        Conflict: it is at work, or has kept pictures.
     """
-    return workspace.delete(ws, "service", reference)
+    entry = workspace.to_change(ws, "service", reference)
+    num = sum(1 for _ in capture.pictures(ws.folder("service", entry.id) / spec.CAPTURED))
+    if num and not with_pictures:
+        kept = f"{num:,} picture{'' if num == 1 else 's'}"
+        raise Conflict(
+            f"The service {entry.name!r} has kept {kept}, which would be deleted with it.",
+            remedy="Take them first (vizsla service captured), or say that they go with it (--with-pictures).",
+        )
+    return workspace.delete(ws, "service", entry.id)
 
 
 def _free_name(ws: Workspace, model: str) -> str:

@@ -271,16 +271,13 @@ def show_captured(found: Captured, name: str, common: Common) -> None:
     if not found.rules.wanted:
         out.print("It keeps no pictures. `vizsla service start --capture-below 0.5` would keep those it is unsure of.")
         return
-    what = f"{_pictures(found.num_pictures)}, {num_bytes(found.num_bytes)}"
+    num = found.num_pictures
+    what = f"{num:,} picture{'' if num == 1 else 's'}, {num_bytes(found.num_bytes)}"
     out.print(f"{what}, in {safe(found.folder)}", soft_wrap=True)
     if found.classes:
         rows = [(safe(one.model), safe(one.label), f"{one.num_pictures:,}") for one in found.classes]
         out.print(table(("model", "taken for", "pictures"), rows, right=("pictures",)))
         next_step(["vizsla", "service", "captured", name, "--out", "captured.zip"], "To label them elsewhere:")
-
-
-def _pictures(num: int) -> str:
-    return f"{num:,} picture{'' if num == 1 else 's'}"
 
 
 def delete(
@@ -298,12 +295,7 @@ def delete(
         name: Id, name, or the beginning of one.
     """
     with common.open() as ws:
-        if not with_pictures and (num := services.captured(ws, name).num_pictures):
-            raise Conflict(
-                f"The service {name!r} has kept {_pictures(num)}, which would be deleted with it.",
-                remedy="Take them first (vizsla service captured), or say --with-pictures.",
-            )
-        entry = services.delete(ws, name)
+        entry = services.delete(ws, name, with_pictures=with_pictures)
     if common.json:
         print_json({"deleted": entry.id})
     else:

@@ -167,7 +167,7 @@ class CaptureTo(Capture):
                 where="--capture-to",
                 remedy="Give a folder, and --capture-below or --capture-sample.",
             )
-        return (self.capture_to or Path("captured")).absolute()
+        return (self.capture_to or Path(spec.CAPTURED)).absolute()
 
 
 @app.command

@@ -151,13 +151,11 @@ class Server:
             VizslaError: what the server refuses it with.
             Away: it does not answer.
         """
-        given = {name: value for name, value in query.items() if value is not None}
-        return self._ask("GET", parts, patience_s=patience_s, params=given)
+        return self._ask("GET", parts, patience_s=patience_s, params=_given(query))
 
     def lines(self, *parts: str, **query: Any) -> list[Any]:
         """What there is at a path that answers a JSON document a line; otherwise as `get`."""
-        given = {name: value for name, value in query.items() if value is not None}
-        found: list[Any] = self._ask("GET", parts, parse=_lines, params=given)
+        found: list[Any] = self._ask("GET", parts, parse=_lines, params=_given(query))
         return found
 
     def post(self, *parts: str, body: Any = None, keyed: bool = False, patience_s: float = PATIENCE_S) -> Any:
@@ -182,9 +180,9 @@ class Server:
         """Send bytes by a method; errors as those of `post`."""
         return self._ask(method, parts, content=data, headers=headers or {})
 
-    def delete(self, *parts: str) -> Any:
+    def delete(self, *parts: str, **query: Any) -> Any:
         """Ask that something be deleted; errors as those of `post`."""
-        return self._ask("DELETE", parts)
+        return self._ask("DELETE", parts, params=_given(query))
 
     def newest(self, *parts: str, limit: int | None, **query: Any) -> list[Any]:
         """All things of a list that `query` wants, or the newest `limit`, oldest first."""
@@ -290,6 +288,11 @@ class Server:
 
 def _json(response: httpx.Response) -> Any:
     return None if response.status_code == NO_CONTENT else response.json()
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    """What is None is left to the server."""
+    return {name: value for name, value in query.items() if value is not None}
 
 
 def _lines(response: httpx.Response) -> list[Any]:

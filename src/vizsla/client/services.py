@@ -62,6 +62,6 @@ def list_all(server: Server, *, limit: int | None = None, tags: Sequence[str] = 
     return [parsed(Hosted, item) for item in server.newest("services", limit=limit, tag=tags)]
 
 
-def delete(server: Server, reference: str) -> Entry:
+def delete(server: Server, reference: str, *, with_pictures: bool = False) -> Entry:
     """See `vizsla.api.services.delete`."""
-    return things.delete(server, "service", reference)
+    return things.delete(server, "service", reference, with_pictures=with_pictures or None)

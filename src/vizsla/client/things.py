@@ -26,9 +26,9 @@ def at(server: Server, kind: Kind, reference: str, *rest: str) -> tuple[str, ...
     return (f"{kind}s", find(server, reference, kind).id, *rest)
 
 
-def delete(server: Server, kind: Kind, reference: str) -> Entry:
+def delete(server: Server, kind: Kind, reference: str, **query: Any) -> Entry:
     """Delete a thing of any kind."""
-    return parsed(Entry, server.delete(*at(server, kind, reference)))
+    return parsed(Entry, server.delete(*at(server, kind, reference), **query))
 
 
 def submit(server: Server, *path: str, job: JobSpec, **body: Any) -> Job:

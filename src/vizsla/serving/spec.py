@@ -13,6 +13,7 @@ from vizsla import records
 from vizsla.errors import InvalidInput
 
 SERVICE = "service.json"
+CAPTURED = "captured"
 # How often a request is in memory while it is read and taken apart: what came, and what is made of it.
 COPIES, JSON_COPIES = 2, 4
 MAX_WORKERS, MAX_DRAIN_S = 64, 600
@@ -134,7 +135,7 @@ class ServiceSpec(BaseModel):
     links: bool = Field(False, description="whether pictures may be named by links, which the service then fetches")
     capture: CaptureSpec = CaptureSpec()
     captured: Path = Field(
-        Path("captured"),
+        Path(CAPTURED),
         description="where pictures are kept for labelling; a relative folder lies beside service.json",
     )
     origins: tuple[str, ...] = Field((), description="sites whose pages may ask (CORS)")

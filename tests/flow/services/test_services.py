@@ -36,7 +36,7 @@ def nothing_goes_on(ws: Workspace) -> Iterator[None]:
     yield
     for one in services.list_all(ws):
         _stop(ws, one.id)
-        services.delete(ws, one.id)
+        services.delete(ws, one.id, with_pictures=True)
 
 
 def _stop(ws: Workspace, reference: str) -> None:
@@ -350,11 +350,10 @@ def test_the_same_by_commands_and_by_rest(
 def test_one_whose_events_are_damaged_fails_alone(ws: Workspace, cards: list[Card]) -> None:
     one = services.start(ws, HostingSpec(models=("first",)))
     place = ws.folder("service", one.id) / "events.jsonl"
-    os.kill(files.lock_holder(place.parent) or 0, signal.SIGKILL)
-    _until(lambda: files.lock_holder(place.parent) is None)
     whole = place.read_text()
-    with place.open("a") as file:
+    with place.open("a") as file:  # before it ends: whoever looks after the queue would start it again at once
         file.write("rubbish\n")
+    os.kill(files.lock_holder(place.parent) or 0, signal.SIGKILL)
     _until(lambda: queue.turn(ws) or jobs.live_of(ws, one.id) is None)
     assert jobs.get(ws, one.id).job.state == "failed"
     place.write_text(whole)
@@ -403,6 +402,8 @@ def test_what_it_is_unsure_of_is_kept_and_becomes_a_dataset(
     assert "something else" in made.labels
     _stop(ws, one.id)
     assert services.captured(ws, "keen").num_pictures == len(sent), "they are there as long as the service is"
+    with pytest.raises(Conflict, match=f"has kept {len(sent)} pictures"):
+        services.delete(ws, "keen")
     told_why = cli("service", "delete", "keen", status=1).err
     assert f"has kept {len(sent)} pictures" in " ".join(told_why.split())
     assert "There are: first." in " ".join(

@@ -148,8 +148,15 @@ def get_tags(ws: Ws, reference: str, request: Request) -> Response:
 
 
 @router.delete("/{reference}")
-def delete_service(ws: Ws, kept: Known, reference: str, request: Request) -> EntryAnswer:
+def delete_service(
+    ws: Ws,
+    kept: Known,
+    reference: str,
+    request: Request,
+    *,
+    with_pictures: Annotated[bool, Query(description="Also where it has kept pictures for people to label.")] = False,
+) -> EntryAnswer:
     """Delete a service that is stopped; its models stay."""
     id = exact(ws, reference, "service")
     with unchanged(request, lambda: kept.require(ws, "service", id).body):
-        return EntryAnswer.model_validate(services.delete(ws, id))
+        return EntryAnswer.model_validate(services.delete(ws, id, with_pictures=with_pictures))
